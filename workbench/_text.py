@@ -141,11 +141,11 @@ def _read_dataset(name: str) -> str:
         rows = datasets.load_dataset(identifier, config or None, split=split or "train")
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"datasets:{name} cannot be loaded ({str(error).splitlines()[0]}): "
+            f"datasets:{name} cannot be loaded ({(str(error) or repr(error)).splitlines()[0]}): "
             "check its name and the network, or give a text file"
         ) from error
     kinds = {column: getattr(feature, "dtype", "") for column, feature in rows.features.items()}
     columns = [column for column, kind in kinds.items() if kind in ("string", "large_string")]
     if not columns:
-        raise DataError(f"datasets:{name} has no column of text (columns: {', '.join(rows.column_names)})")
+        raise DataError(f"datasets:{name} has no column of text (columns: {', '.join(kinds)})")
     return "\n\n".join(str(x) for x in rows["text" if "text" in columns else columns[0]] if x)

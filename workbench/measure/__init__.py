@@ -1,0 +1,13 @@
+"""Measure: quality, speed, size and cost, each figure with its protocol.
+
+quality.py   perplexity with a running interval; two models compared window by window
+speed.py     prefill and decode apart, interleaved with the dense model
+cost.py      parameters, bytes, FLOPs and bytes moved, counted from the modules as they are
+memory.py    peak memory of a stretch of work; room checked before it starts
+"""
+
+from __future__ import annotations
+
+from workbench.measure.quality import Comparison, Quality, compare, perplexity
+
+__all__ = ["Comparison", "Quality", "compare", "perplexity"]
