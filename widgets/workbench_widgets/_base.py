@@ -1,0 +1,122 @@
+"""What every view has: modules read from files, thread-safe traits, a static fallback, a page of its own.
+
+The JavaScript of a view is a handful of plain ES modules. A notebook front end takes one module, so they are put
+together here: imports between them go, exports lose their keyword, and they share one scope. No build step, no CDN.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import anywidget
+
+from workbench.errors import ArgumentError
+
+STATIC = Path(__file__).parent / "static"
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./[\w.]+";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=const|let|function|class|async)", re.MULTILINE)
+_HIDDEN = {"layout", "tabbable", "tooltip", "comm", "log"}
+
+
+def join_modules(*names: str) -> str:
+    """One ES module out of several, which may import only from those before them.
+
+    Parameters
+    ----------
+    names
+        Files in ``static/``; the last one holds the default export.
+    """
+    parts = [_EXPORT.sub("", _IMPORT.sub("", (STATIC / name).read_text(encoding="utf-8"))) for name in names]
+    return "\n".join(parts)
+
+
+class View(anywidget.AnyWidget):
+    """Base of the views.
+
+    A subclass sets ``_esm`` and ``_css`` as text (a path would keep every instance alive), and overrides
+    `static_html`.
+    """
+
+    def __init__(self, **traits: Any) -> None:
+        self._traits_lock = threading.RLock()
+        super().__init__(**traits)
+
+    def publish(self, **traits: Any) -> None:
+        """Set traits in one message, from any thread."""
+        with self._traits_lock, self.hold_sync():
+            for name, value in traits.items():
+                setattr(self, name, value)
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take values from the front end, not while a thread publishes."""
+        with self._traits_lock:
+            super().set_state(sync_data)
+
+    def static_text(self) -> str:
+        """The view in one line of text."""
+        return repr(self)
+
+    def static_html(self) -> str:
+        """The view as HTML without scripts, for readers without a kernel."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        return {**data, "text/plain": self.static_text(), "text/html": self.static_html()}, metadata
+
+    def state(self) -> dict[str, Any]:
+        """The traits that the front end gets, bytes as ``{"__b64__": text}``."""
+        names = [k for k in self.keys if not k.startswith("_") and k not in _HIDDEN]
+        return {name: _plain(getattr(self, name)) for name in names}
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """A page that holds the view as it is now and works from a file, without kernel or network.
+
+        Parameters
+        ----------
+        path
+            Where to write it too.
+        """
+        state = {**self.state(), **self.frozen()}
+        host = (STATIC / "host.js").read_text(encoding="utf-8")
+        page = (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Sparse Workbench</title>\n'
+            '<meta name="viewport" content="width=device-width">\n'
+            f"<style>body {{ margin: 1rem; }}\n{self._css}</style></head><body>\n"
+            f'<main id="view"></main><noscript>{self.static_html()}</noscript>\n'
+            f'<script type="application/json" id="state">{_script(state)}</script>\n'
+            f'<script type="application/json" id="esm">{_script(self._esm)}</script>\n'
+            f'<script type="module">{host}\n'
+            "await start(document);</script></body></html>\n"
+        )
+        if path is not None:
+            target = Path(path)
+            try:
+                target.write_text(page, encoding="utf-8")
+            except OSError as error:
+                reason = error.strerror
+                raise ArgumentError(f"path={str(path)!r} cannot be written ({reason}): name another file") from error
+        return page
+
+    def frozen(self) -> dict[str, Any]:
+        """Traits that differ in a page without a kernel."""
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"__b64__": base64.b64encode(bytes(value)).decode("ascii")}
+    return value
+
+
+def _script(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")

@@ -1,0 +1,43 @@
+// The smallest host of a view: holds its traits, tells its listeners, sends nothing anywhere.
+
+/** Bytes out of {"__b64__": text}; anything else as it is. */
+export function decode(value) {
+  if (value?.__b64__ === undefined) return value;
+  const text = atob(value.__b64__);
+  const bytes = Uint8Array.from(text, (c) => c.charCodeAt(0));
+  return new DataView(bytes.buffer);
+}
+
+/** A model with the methods that views use. `saved` and `sent` collect what would go to the kernel. */
+export function createModel(state) {
+  const traits = Object.fromEntries(Object.entries(state).map(([k, v]) => [k, decode(v)]));
+  const listeners = new Map();
+  const pending = new Set();
+  const emit = (name, ...rest) => { for (const f of [...(listeners.get(name) ?? [])]) f(...rest); };
+  const model = {
+    saved: [], sent: [],
+    get: (name) => traits[name],
+    set(name, value) { traits[name] = value; pending.add(name); emit(`change:${name}`); },
+    on(name, f) { listeners.set(name, [...(listeners.get(name) ?? []), f]); },
+    off(name, f) { listeners.set(name, (listeners.get(name) ?? []).filter((g) => f && g !== f)); },
+    save_changes() { model.saved.push(Object.fromEntries([...pending].map((k) => [k, traits[k]]))); pending.clear(); },
+    send(content) { model.sent.push(content); },
+    receive(values) {
+      for (const [k, v] of Object.entries(values)) traits[k] = decode(v);
+      for (const k of Object.keys(values)) emit(`change:${k}`);
+    },
+    message: (content) => emit("msg:custom", content),
+    count: () => [...listeners.values()].reduce((n, l) => n + l.length, 0),
+  };
+  return model;
+}
+
+/** Mount the module and the state that a page holds. */
+export async function start(page) {
+  const read = (id) => JSON.parse(page.getElementById(id).textContent);
+  const url = URL.createObjectURL(new Blob([read("esm")], { type: "text/javascript" }));
+  const model = createModel(read("state"));
+  const view = (await import(url)).default;
+  const close = await view.render({ model, el: page.getElementById("view") });
+  return { model, close };
+}

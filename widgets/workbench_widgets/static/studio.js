@@ -1,0 +1,113 @@
+// The studio: choose -> see -> prune -> compare -> keep. Traits in, traits and commands out.
+
+import { button, el, put, shieldKeys } from "./dom.js";
+import { compact } from "./maths.js";
+import { createChoose } from "./choose.js";
+import { createRun, createSee } from "./see.js";
+import { createCompare } from "./compare.js";
+import { createKeep } from "./keep.js";
+
+const TRAITS = ["catalogue", "options", "choice", "facts", "job", "quality", "size", "speed", "samples", "prompt",
+  "variants", "selected", "history", "exported", "live"];
+
+/** Bytes as they come: a DataView from Jupyter, an ArrayBuffer or a typed array from elsewhere. */
+export function bytesOf(value, Type) {
+  if (!value) return new Type(0);
+  const buffer = value.buffer ?? value;
+  const [start, length] = [value.byteOffset ?? 0, value.byteLength];
+  return new Type(buffer.slice(start, start + length));
+}
+
+/**
+ * Latest wins: one request is on its way at a time, and of those that come meanwhile only the last is sent.
+ * `send(value, id)` sends; `settle(id)` tells that an answer came and returns how long it took, or null.
+ */
+export function latestWins(send, now = () => performance.now()) {
+  let [id, sent, asked, waiting] = [0, null, 0, null];
+  const go = (value, at) => { id += 1; [sent, asked] = [id, at]; send(value, id); };
+  return {
+    ask(value) { if (sent === null) go(value, now()); else waiting = { value, at: now() }; },
+    settle(answer) {
+      if (sent === null || answer < sent) return null;
+      const took = now() - asked;
+      sent = null;
+      if (waiting) { const next = waiting; waiting = null; go(next.value, next.at); }
+      return took;
+    },
+    reset() { [sent, waiting] = [null, null]; },
+  };
+}
+
+function createHeader() {
+  const facts = el("span", { class: "wb-facts" });
+  const title = el("strong", { class: "wb-model" });
+  const state = el("span", { class: "wb-tag" });
+  const element = el("header", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Pruning studio" }), title, state, facts);
+  return { element, update({ facts: f, history }) {
+    title.textContent = f.name ?? "";
+    facts.textContent = `${compact(f.parameters)} parameters · ${f.layers} layers · budget over ${f.of}`;
+    state.textContent = history.current ? `on top of ${history.current}` : "dense";
+  } };
+}
+
+function createAlert() {
+  const text = el("p");
+  const box = el("div", { class: "wb-error", hidden: true }, text, button("Dismiss", () => { box.hidden = true; }, { class: "wb-button wb-quiet" }));
+  const element = el("div", { role: "alert" }, box);
+  return { element, update(error) { text.textContent = error?.text ?? ""; box.hidden = !error?.text; } };
+}
+
+function render({ model, el: host }) {
+  const send = (command, more) => model.send({ command, ...more });
+  const set = (values) => { for (const [k, v] of Object.entries(values)) model.set(k, v); model.save_changes(); };
+  const requests = latestWins((sparsity, request) => set({ sparsity, request }));
+  const header = createHeader();
+  const alert = createAlert();
+  const choose = createChoose((choice) => { requests.reset(); set({ choice }); });
+  const see = createSee((sparsity) => requests.ask(sparsity));
+  const run = createRun({ prune: () => send("prune"), cancel: () => send("cancel") });
+  const compare = createCompare((prompt) => set({ prompt }));
+  const keep = createKeep({ pick: (selected) => set({ selected }), apply: () => send("apply"), undo: () => send("undo"),
+    redo: () => send("redo"), export: (folder) => send("export", { folder }), code: () => send("code") });
+  const panels = [header, choose, see, run, compare, keep];
+  const root = el("div", { class: "wb-studio", role: "region", "aria-label": "Pruning studio" }, header.element, alert.element,
+    el("div", { class: "wb-flow" }, choose.element, el("div", { class: "wb-middle" }, see.element, run.element), compare.element), keep.element);
+  shieldKeys(root);
+
+  function refresh() {
+    const state = Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
+    const busy = ["running", "cancelling"].includes(state.job.state);
+    state.locked = !state.live || (busy && state.job.kind !== "score");
+    for (const panel of panels) panel.update(state);
+    see.wait(busy && state.job.kind === "score" ? "Scoring every weight once…" : "");
+  }
+  function draw() {
+    const frame = model.get("frame");
+    if (!frame?.layers) return;
+    const took = requests.settle(frame.request);
+    see.draw(frame, bytesOf(model.get("cells"), Uint8Array), bytesOf(model.get("kept"), Float32Array), took);
+    if (took !== null) root.dataset.latency = [...(root.dataset.latency ?? "").split(" ").slice(-99), took.toFixed(1)].join(" ").trim();
+    root.dataset.frame = String(frame.request);
+  }
+  let pending = false;
+  const soon = () => {
+    if (pending) return;
+    pending = true;
+    queueMicrotask(() => { pending = false; refresh(); });
+  };
+  const handlers = [...TRAITS.map((name) => [`change:${name}`, soon]), ["change:frame", draw],
+    ["change:sparsity", () => see.show(model.get("sparsity"))], ["change:error", () => alert.update(model.get("error"))],
+    ["msg:custom", (message) => { if (message?.code !== undefined) keep.showCode(message.code); }]];
+  for (const [name, handler] of handlers) model.on(name, handler);
+  put(host, root);
+  refresh();
+  see.show(model.get("sparsity"));
+  alert.update(model.get("error"));
+  draw();
+  return () => {
+    for (const [name, handler] of handlers) model.off(name, handler);
+    see.close();
+  };
+}
+
+export default { render };

@@ -1,0 +1,221 @@
+"""The studio: choose a method, see what would go, prune, compare, keep. A thin view over `workbench.session`.
+
+    slider --latest wins--> Preview.at --> cells        buttons --Runner--> Session.prune / export --> figures
+
+Callbacks only start work; threads only publish traits; nothing is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import traitlets as t
+
+from workbench.errors import ArgumentError, WorkbenchError
+from workbench.session import Choice, Session
+from workbench_widgets import _state
+from workbench_widgets._base import STATIC, View, join_modules
+from workbench_widgets._static import picture_html
+from workbench_widgets._worker import Latest, Runner
+
+_MODULES = "maths.js dom.js picture.js chart.js choose.js see.js compare.js keep.js studio.js".split()
+_IDLE = {"kind": "", "state": "idle", "text": "", "fraction": 0.0}
+
+
+def studio(model: Any, calibration: Any = None, evaluation: Any = None, **options: Any) -> Studio:
+    """Open the pruning studio on a model.
+
+    Parameters
+    ----------
+    model
+        An `LM`, a pruned result, a transformers model, or a `Session` to go on with.
+    calibration, evaluation
+        Tokens or text, as for `workbench.session.Session`.
+    **options
+        What to choose first, e.g. ``method`` and ``sparsity``; the rest goes to `Session`.
+
+    Examples
+    --------
+    >>> workbench.studio(workbench.load(), method="magnitude")                       # doctest: +SKIP
+    """
+    first = {k: options.pop(k) for k in tuple(options) if k in Choice.__dataclass_fields__}
+    session = model if isinstance(model, Session) else Session(model, calibration, evaluation, **options)
+    if first:
+        session.choose(**first)
+    return Studio(session)
+
+
+class Studio(View):
+    """The widget. Its traits are what is on the screen; ``session`` holds everything else.
+
+    Parameters
+    ----------
+    session
+        What to show and to work on.
+    """
+
+    _esm = join_modules(*_MODULES)
+    _css = (STATIC / "studio.css").read_text(encoding="utf-8")
+
+    catalogue = t.List().tag(sync=True)
+    options = t.Dict().tag(sync=True)
+    facts = t.Dict().tag(sync=True)
+    choice = t.Dict().tag(sync=True)
+    sparsity = t.Float(0.5, min=0.0, max=0.99).tag(sync=True)
+    request = t.Int(0).tag(sync=True)
+    frame = t.Dict().tag(sync=True)
+    cells = t.Bytes(b"").tag(sync=True)
+    kept = t.Bytes(b"").tag(sync=True)
+    job = t.Dict(default_value=dict(_IDLE)).tag(sync=True)
+    error = t.Dict().tag(sync=True)
+    quality = t.Dict().tag(sync=True)
+    size = t.Dict().tag(sync=True)
+    speed = t.Dict().tag(sync=True)
+    samples = t.Dict().tag(sync=True)
+    prompt = t.Unicode().tag(sync=True)
+    variants = t.List().tag(sync=True)
+    selected = t.Int(-1).tag(sync=True)
+    history = t.Dict().tag(sync=True)
+    exported = t.Dict().tag(sync=True)
+    live = t.Bool(True).tag(sync=True)
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._latest: Latest[tuple[float, int]] = Latest(self._draw, self._report)
+        self._runner = Runner(lambda job: self.publish(job=job), self._found, self._report)
+        super().__init__(**_state.beginning(session))
+        self.observe(self._chosen, "choice")
+        self.observe(self._moved, ["sparsity", "request"])
+        self.observe(self._prompted, "prompt")
+        self.on_msg(self._heard)
+        self._score()
+
+    # From the front end: no callback works for long
+
+    def _chosen(self, change: Any) -> None:
+        with self._reporting():
+            self.session.choose(**change["new"])
+            self.publish(error={})
+            self._score()
+
+    def _moved(self, _: Any) -> None:
+        with self._reporting():
+            self.session.choose(sparsity=self.sparsity)
+            if self.session.ready:
+                self._latest.ask((self.sparsity, self.request))
+
+    def _prompted(self, change: Any) -> None:
+        self.session.prompt = change["new"]
+
+    def _heard(self, _: Any, content: dict[str, Any], __: Any) -> None:
+        commands: dict[str, Callable[[], Any]] = {
+            "prune": self.prune,
+            "cancel": self.cancel,
+            "apply": lambda: self._move(lambda: self.session.apply(self._variant())),
+            "undo": lambda: self._move(self.session.undo),
+            "redo": lambda: self._move(self.session.redo),
+            "export": lambda: self.export(content.get("folder", "")),
+            "code": lambda: self.send({"code": self.session.to_python()}),
+        }
+        with self._reporting():
+            commands[content["command"]]()
+
+    # Work: each of these returns at once
+
+    def prune(self) -> None:
+        """Prune as chosen and measure; figures appear as they come."""
+        self._refuse_if_busy()
+        self.publish(quality={}, size={}, speed={}, samples={}, exported={}, error={})
+        self._runner.run("prune", "Pruning", self.session.prune, self._pruned)
+
+    def export(self, folder: str | Path) -> None:
+        """Write the selected variant as a checkpoint."""
+        if not str(folder).strip():
+            raise ArgumentError("the folder has no name: say where the checkpoint should go")
+        self._refuse_if_busy()
+        variant = self._variant()
+        self.publish(exported={}, error={})
+        self._runner.run("export", "Writing", lambda progress: self.session.export(folder, variant, progress), self._exported)
+
+    def cancel(self) -> None:
+        """Ask what runs to stop; it does within a second, and nothing is changed."""
+        if self._runner.cancel():
+            self.publish(job={**self.job, "state": "cancelling", "text": "Cancelling…"})
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or a picture is being made."""
+        return bool(self._runner.kind) or self._latest.busy
+
+    # Inside
+
+    def _score(self) -> None:
+        """Draw when the scores of the choice are there; else compute them first."""
+        if self.session.ready:
+            if self._runner.kind == "score":
+                self._runner.cancel()
+            self._latest.ask((self.sparsity, self.request))
+        else:
+            self._runner.run("score", "Scoring", self.session.preview, lambda _: self._scored())
+
+    def _scored(self) -> None:
+        self.publish(job=dict(_IDLE))
+        self._latest.ask((self.sparsity, self.request))
+
+    def _draw(self, wanted: tuple[float, int]) -> None:
+        if self.session.ready:
+            preview = self.session.preview()
+            self.publish(**_state.frame(preview.at(wanted[0]), preview.modules, wanted[1]))
+
+    def _found(self, part: str, partial: Any) -> None:
+        self.publish(**_state.found(part, partial, self.quality))
+
+    def _pruned(self, variant: Any) -> None:
+        self.publish(**_state.figures(variant), **_state.keeping(self.session), selected=variant.number)
+        if not self.session.ready:
+            self._score()
+
+    def _exported(self, saved: Any) -> None:
+        self.publish(exported=_state.exported(saved))
+
+    def _move(self, action: Callable[[], Any]) -> None:
+        self._refuse_if_busy()
+        action()
+        self.publish(**_state.keeping(self.session), error={})
+        self._score()
+
+    def _variant(self) -> Any:
+        for variant in self.session.variants:
+            if variant.number == self.selected:
+                return variant
+        raise ArgumentError("no variant is selected: prune, then pick one of the list")
+
+    def _refuse_if_busy(self) -> None:
+        if self._runner.kind not in ("", "score"):
+            raise ArgumentError(f"the studio is busy ({self.job['text']}): wait or press Cancel")
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Show what goes wrong in a callback; an exception there would be lost."""
+        try:
+            yield
+        except WorkbenchError as error:
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        text = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+        self.publish(error={"id": self.error.get("id", 0) + 1, "text": text})
+
+    # Without a kernel
+
+    def frozen(self) -> dict[str, Any]:
+        return {"live": False, "job": dict(_IDLE), "error": {}}
+
+    def static_text(self) -> str:
+        return f"Pruning studio: {self.facts.get('name', '')}, {self.session.choice}"
+
+    def static_html(self) -> str:
+        return picture_html(self)

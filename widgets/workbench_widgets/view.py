@@ -1,0 +1,27 @@
+"""How a result is shown: `view` dispatches on its type; every result has a static form that needs no kernel."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+from workbench.errors import ArgumentError
+
+
+@singledispatch
+def view(result: Any) -> Any:
+    """What to display for a result: an interactive view where there is one, else its static rendering.
+
+    Parameters
+    ----------
+    result
+        A result of the workbench, e.g. what ``prune`` or ``perplexity`` returned.
+
+    Raises
+    ------
+    ArgumentError
+        If it cannot show itself.
+    """
+    if not hasattr(result, "_repr_mimebundle_"):
+        raise ArgumentError(f"view() got {type(result).__name__}: pass a result, e.g. of workbench.prune(...)")
+    return result
