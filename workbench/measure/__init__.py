@@ -8,6 +8,22 @@ memory.py    peak memory of a stretch of work; room checked before it starts
 
 from __future__ import annotations
 
+from workbench.measure.cost import Cost, Size, cost, size
+from workbench.measure.memory import PeakMemory, available_memory, peak_memory, require_disk, require_memory
 from workbench.measure.quality import Comparison, Quality, compare, perplexity
 
-__all__ = ["Comparison", "Quality", "compare", "perplexity"]
+__all__ = [
+    "Comparison",
+    "Cost",
+    "PeakMemory",
+    "Quality",
+    "Size",
+    "available_memory",
+    "compare",
+    "cost",
+    "peak_memory",
+    "perplexity",
+    "require_disk",
+    "require_memory",
+    "size",
+]
