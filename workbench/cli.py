@@ -1,0 +1,80 @@
+"""The console command ``workbench``: one module of `workbench.commands` per subcommand.
+
+Exit status: 0 done, 2 a wrong argument or something missing (one line says what to do), 130 cancelled.
+Results go to standard output, progress and errors to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from workbench.commands import COMMANDS
+from workbench.errors import Cancelled, WorkbenchError
+
+EPILOG = """\
+first steps:
+  workbench lab                                   open the first tutorial in JupyterLab
+  workbench methods                               what there is to prune with, and by whom
+  workbench prune --method wanda --sparsity 0.5 --out my-model
+  workbench eval my-model                         its perplexity beside the dense model's
+
+Every subcommand explains itself: workbench prune --help
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(
+        prog="workbench",
+        description="Prune, measure and compare real language models.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sparse-workbench {_version()}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    Parameters
+    ----------
+    arguments
+        As after the command's name; those of this process if None.
+    """
+    given = build_parser().parse_args(arguments)
+    try:
+        status: int = given.run(given)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, Cancelled):
+        return _end("cancelled: nothing was changed", 130)
+    except WorkbenchError as error:
+        return _end(f"error: {error}", 2)
+    except BrokenPipeError:  # `workbench methods | head`: nobody listens any more, also not to the last flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _end(message: str, status: int) -> int:
+    print(f"workbench: {message}", file=sys.stderr)
+    return status
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sparse-workbench")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
