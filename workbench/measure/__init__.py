@@ -11,6 +11,7 @@ from __future__ import annotations
 from workbench.measure.cost import Cost, Size, cost, size
 from workbench.measure.memory import PeakMemory, available_memory, peak_memory, require_disk, require_memory
 from workbench.measure.quality import Comparison, Quality, compare, perplexity
+from workbench.measure.speed import Speed, Timing, speed
 
 __all__ = [
     "Comparison",
@@ -18,6 +19,8 @@ __all__ = [
     "PeakMemory",
     "Quality",
     "Size",
+    "Speed",
+    "Timing",
     "available_memory",
     "compare",
     "cost",
@@ -26,4 +29,5 @@ __all__ = [
     "require_disk",
     "require_memory",
     "size",
+    "speed",
 ]
