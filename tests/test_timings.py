@@ -42,6 +42,7 @@ def timing(dense: list[float], model: list[float]) -> Timing:
         ([10, 20, 30, 40, 50], [10.1, 20.1, 29.9, 40, 50], "the same"),
         ([10, 10, 10, 10, 10], [8, 12, 9, 11, 10], "too noisy to tell"),
         ([10, 10, 10, 10, 10], [1, 9, 2, 8, 3], "too noisy to tell"),
+        ([10, 10], [5, 5], "too noisy to tell"),
     ],
 )
 def test_verdicts(dense: list[float], model: list[float], verdict: str) -> None:

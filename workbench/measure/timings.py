@@ -5,7 +5,7 @@
     ratio     = median over r, with a bootstrap interval
 
 Prefill is one forward over the prompt, the head for its last token only. Decode is one token at a time on the
-cache, the median step of each repeat. Both models see the same random prompt. Neighbouring runs share whatever
+cache, the median step of each repeat. Both models see the same random prompt. Neighbouring runs share what
 else the machine was doing, so ratios are far steadier than milliseconds; where they still are not steady the
 result says so instead of naming a winner.
 """
@@ -44,7 +44,8 @@ class Timing(Result):
     ms, dense_ms : float
         Median milliseconds: of the whole prompt for prefill, of one token for decode.
     verdict : str
-        ``"faster"``, ``"slower"``, ``"the same"`` (within 3 %) or ``"too noisy to tell"``.
+        ``"faster"``, ``"slower"``, ``"the same"`` (within 3 %) or ``"too noisy to tell"``
+        (fewer than three repeats are always that).
     samples_ms : float64 [repeats, 2]
         Of the model and the dense model, as measured.
     """
@@ -62,7 +63,7 @@ class Timing(Result):
         """From milliseconds ``[repeats, 2]`` of the model and the dense model."""
         ratio, low, high = median_interval(samples_ms[:, 1] / samples_ms[:, 0])
         ms, dense_ms = (float(x) for x in np.median(samples_ms, axis=0))
-        return cls(ratio, low, high, ms, dense_ms, _verdict(ratio, low, high), samples_ms)
+        return cls(ratio, low, high, ms, dense_ms, _verdict(ratio, low, high, len(samples_ms)), samples_ms)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,7 +217,9 @@ def _prompt(modules: list[Any], prompt: int, new: int, seed: int) -> torch.Tenso
     return torch.from_numpy(ids)
 
 
-def _verdict(ratio: float, low: float, high: float) -> str:
+def _verdict(ratio: float, low: float, high: float, repeats: int) -> str:
+    if repeats < 3:
+        return "too noisy to tell"
     if low > 1 - SAME and high < 1 + SAME:
         return "the same"
     if low <= 1 <= high or (high - low) / ratio > NOISY:
