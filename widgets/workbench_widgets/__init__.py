@@ -1,4 +1,4 @@
-"""Views of the workbench: results in, traits out. Everything that a view does can be done in Python without it."""
+"""Views of the workbench: results in, traits out. All that a view does can be done in Python without it."""
 
 from workbench_widgets.studio import Studio, studio
 from workbench_widgets.view import view

@@ -1,7 +1,8 @@
 """What every view has: modules read from files, thread-safe traits, a static fallback, a page of its own.
 
-The JavaScript of a view is a handful of plain ES modules. A notebook front end takes one module, so they are put
-together here: imports between them go, exports lose their keyword, and they share one scope. No build step, no CDN.
+The JavaScript of a view is a handful of plain ES modules. A notebook front end takes one module, so they are
+put together here: imports between them go, exports lose their keyword, and they share one scope. Nothing is
+built, and nothing comes from a CDN.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ class View(anywidget.AnyWidget):
                 target.write_text(page, encoding="utf-8")
             except OSError as error:
                 reason = error.strerror
-                raise ArgumentError(f"path={str(path)!r} cannot be written ({reason}): name another file") from error
+                raise ArgumentError(
+                    f"path={str(path)!r} cannot be written ({reason}): name another file"
+                ) from error
         return page
 
     def frozen(self) -> dict[str, Any]:

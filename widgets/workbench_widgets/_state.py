@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,11 @@ import numpy as np
 from workbench import measure
 from workbench._variants import MEASURE_DENSE, running
 from workbench.measure import Quality
-from workbench.prune import methods
+from workbench.models import LM
+from workbench.prune import ALLOCATIONS, REPAIRS, methods
 from workbench.results import json_ready
 from workbench.session import Choice, Samples, Session, Variant
+from workbench.weights import DEFAULT_NAME
 
 POINTS = 200  # of a curve
 FAMILIES = {
@@ -21,7 +22,6 @@ FAMILIES = {
     "channels": "Neurons and heads: removed",
     "layers": "Layers: removed",
 }
-NEEDS: dict[str, str] = {}
 
 
 def choice(made: Choice) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def facts(session: Session) -> dict[str, Any]:
     """What the header says of the model."""
     size = measure.size(session.dense)
     return {
-        "name": session.dense.name,
+        "name": _name(session.dense),
         "parameters": size.parameters,
         "layers": session.dense.architecture.num_layers,
         "of": "all but the embeddings",
@@ -99,17 +99,31 @@ def keeping(session: Session) -> dict[str, Any]:
     """The list of variants, and what can be undone."""
     current = session.applied
     dense = measure.size(session.dense)
-    first = {"id": -1, "name": "dense", "sparsity": 0.0, "bytes": dense.bytes_fp32, "current": current is None}
+    first = {
+        "id": -1,
+        "name": "dense",
+        "sparsity": 0.0,
+        "bytes": dense.weight_bytes,
+        "current": current is None,
+    }
     quality = session.dense_quality
     first.update(perplexity=quality.perplexity if quality else None, prefill=None, decode=None)
-    history = {"can_undo": session.can_undo, "can_redo": session.can_redo, "current": current.name if current else ""}
+    history = {
+        "can_undo": session.can_undo,
+        "can_redo": session.can_redo,
+        "current": current.name if current else "",
+    }
     rows = [_row(v, v is current) for v in session.variants]
     return {"variants": json_ready([first, *rows]), "history": history}
 
 
 def exported(saved: Any) -> dict[str, Any]:
     """Where a checkpoint lies and who can read it."""
-    how = "plain transformers" if saved.kind == "transformers" else "layers of different sizes: workbench.load reads it"
+    how = (
+        "plain transformers"
+        if saved.kind == "transformers"
+        else "layers of different sizes: workbench.load reads it"
+    )
     return {"folder": str(saved.folder), "bytes": saved.bytes, "how": how}
 
 
@@ -149,7 +163,8 @@ def _protocol(protocol: Any) -> str:
 def _sizes(dense: Any, pruned: Any) -> dict[str, Any]:
     named = {"dense": dense, "pruned": pruned}
     return {
-        k: {"parameters": s.parameters, "nonzero": s.nonzero_parameters, "bytes": s.bytes_fp32} for k, s in named.items()
+        k: {"parameters": s.parameters, "nonzero": s.nonzero_parameters, "bytes": s.weight_bytes}
+        for k, s in named.items()
     }
 
 
@@ -160,7 +175,7 @@ def _row(variant: Variant, current: bool) -> dict[str, Any]:
         "name": variant.name,
         "sparsity": variant.pruned.report.true_sparsity,
         "perplexity": variant.after.perplexity,
-        "bytes": variant.size.bytes_fp32,
+        "bytes": variant.size.weight_bytes,
         "prefill": speed.prefill_ratio if speed else None,
         "decode": speed.decode_ratio if speed else None,
         "current": current,
@@ -171,7 +186,12 @@ def _method(info: Any) -> dict[str, Any]:
     citation = info.citation
     url = f"arXiv:{citation.arxiv}" if citation is not None and citation.arxiv else ""
     text = f"{citation.authors} ({citation.year}). {citation.title}." if citation is not None else ""
-    needs = "Needs: " + ", ".join(NEEDS.get(n, n.replace("_", " ")) for n in info.needs) if info.needs else "Needs no data."
+    data = (
+        "gradients on calibration text"
+        if "gradient" in info.needs
+        else "calibration text, forward passes only"
+    )
+    needs = f"Needs {data}." if info.needs else "Needs no data."
     return {
         "name": info.name,
         "title": info.title,
@@ -184,3 +204,11 @@ def _method(info: Any) -> dict[str, Any]:
         "allocation": info.default_allocation,
         "repair": info.default_repair,
     }
+
+
+def _name(lm: LM) -> str:
+    return DEFAULT_NAME if lm.source == "default" else lm.source
+
+
+def _speed(speed: Any) -> dict[str, Any]:
+    return {}

@@ -1,4 +1,4 @@
-"""Threads behind a view: one job at a time that reports ten times a second, and answers of which the latest wins."""
+"""Threads behind a view: one job at a time, heard ten times a second, and answers of which the latest wins."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Latest(Generic[T]):
 
 
 class Runner:
-    """Runs one job at a time. A new one takes the place of the one before, which is cancelled and no longer heard.
+    """Runs one job at a time. A new one takes the place of the one before, which is cancelled.
 
     Parameters
     ----------
@@ -84,7 +84,9 @@ class Runner:
         run = self._current
         return run.kind if run is not None and not run.over else ""
 
-    def run(self, kind: str, text: str, function: Callable[..., Any], finished: Callable[[Any], None]) -> None:
+    def run(
+        self, kind: str, text: str, function: Callable[..., Any], finished: Callable[[Any], None]
+    ) -> None:
         """Start a job; ``finished`` gets its value, in the job's thread."""
         self.cancel()
         run = self._current = _Run(self, kind, finished)

@@ -18,10 +18,12 @@ from workbench.errors import ArgumentError, WorkbenchError
 from workbench.session import Choice, Session
 from workbench_widgets import _state
 from workbench_widgets._base import STATIC, View, join_modules
-from workbench_widgets._static import picture_html
+from workbench_widgets._static import studio_html
 from workbench_widgets._worker import Latest, Runner
 
-_MODULES = "maths.js dom.js picture.js chart.js choose.js see.js compare.js keep.js studio.js".split()
+_MODULES = (
+    "maths.js", "dom.js", "picture.js", "chart.js", "choose.js", "see.js", "compare.js", "keep.js", "studio.js",
+)  # fmt: skip
 _IDLE = {"kind": "", "state": "idle", "text": "", "fraction": 0.0}
 
 
@@ -138,7 +140,12 @@ class Studio(View):
         self._refuse_if_busy()
         variant = self._variant()
         self.publish(exported={}, error={})
-        self._runner.run("export", "Writing", lambda progress: self.session.export(folder, variant, progress), self._exported)
+        self._runner.run(
+            "export",
+            "Writing",
+            lambda progress: self.session.export(folder, variant, progress),
+            self._exported,
+        )
 
     def cancel(self) -> None:
         """Ask what runs to stop; it does within a second, and nothing is changed."""
@@ -212,10 +219,13 @@ class Studio(View):
     # Without a kernel
 
     def frozen(self) -> dict[str, Any]:
+        """A page without a kernel: nothing runs, and nothing can be started."""
         return {"live": False, "job": dict(_IDLE), "error": {}}
 
     def static_text(self) -> str:
+        """Model and choice."""
         return f"Pruning studio: {self.facts.get('name', '')}, {self.session.choice}"
 
     def static_html(self) -> str:
-        return picture_html(self)
+        """The picture and the figures as they are now."""
+        return studio_html(self, str(self.session.choice), self.session.variants)

@@ -1,4 +1,4 @@
-"""How a result is shown: `view` dispatches on its type; every result has a static form that needs no kernel."""
+"""How a result is shown: `view` dispatches on its type; every result has a static form too."""
 
 from __future__ import annotations
 
@@ -23,5 +23,7 @@ def view(result: Any) -> Any:
         If it cannot show itself.
     """
     if not hasattr(result, "_repr_mimebundle_"):
-        raise ArgumentError(f"view() got {type(result).__name__}: pass a result, e.g. of workbench.prune(...)")
+        raise ArgumentError(
+            f"view() got {type(result).__name__}: pass a result, e.g. of workbench.prune(...)"
+        )
     return result

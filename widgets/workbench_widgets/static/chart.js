@@ -18,7 +18,8 @@ function grid(domain, x, y) {
 
 function line(kind, curve, x, y, domain) {
   const inside = (v) => y(Math.min(domain.high, Math.max(domain.low, v)));
-  const band = bandPath(curve.map((p) => [x(p[0]), inside(p[3])]), curve.map((p) => [x(p[0]), inside(p[2])]));
+  const known = curve.filter((p) => Number.isFinite(p[2]) && Number.isFinite(p[3]));
+  const band = bandPath(known.map((p) => [x(p[0]), inside(p[3])]), known.map((p) => [x(p[0]), inside(p[2])]));
   const last = curve[curve.length - 1];
   return [svg("path", { class: `wb-band wb-${kind}`, d: band }),
     svg("path", { class: `wb-line wb-${kind}`, d: linePath(curve.map((p) => [x(p[0]), y(p[1])])) }),

@@ -50,7 +50,7 @@ export function createChoose(change) {
     el("label", { class: "wb-check" }, propagate, "Re-run pruned layers before scoring the next (slower; the picture is then an estimate)"));
   const controls = [method, units, pattern, allocation, repair, propagate];
   const element = step(1, "Choose", field("Method", method), card,
-    el("div", { class: "wb-pair" }, field("What goes", units), field("Pattern", pattern)), more);
+    field("What goes", units), field("Pattern", pattern), more);
 
   function update(state) {
     now = state;
@@ -60,7 +60,7 @@ export function createChoose(change) {
     fillSelect(method, methodGroups(state.catalogue), choice.method);
     put(card, about(info));
     fillSelect(units, unitOptions(info.units), choice.units);
-    fillSelect(pattern, [[null, "anywhere"], ...info.patterns.map((p) => [p, p])], choice.pattern);
+    fillSelect(pattern, [[null, "anywhere (unstructured)"], ...info.patterns.map((p) => [p, p])], choice.pattern);
     fillSelect(allocation, [[null, `${OWN} (${info.allocation})`], ...options.allocations.map((a) => [a, a])], choice.allocation);
     fillSelect(repair, [[null, `${OWN} (${info.repair})`], ...options.repairs.map((r) => [r, r])], choice.repair);
     propagate.checked = choice.propagate;

@@ -1,10 +1,10 @@
-// Step 4: quality, size, speed and a sample, dense against pruned.
+// Step 4: quality, size and speed, dense against pruned; and what both say.
 
 import { el, field, put, step } from "./dom.js";
 import { bytes, compact, percent, shares, significant } from "./maths.js";
 import { createChart } from "./chart.js";
 
-const NOTHING = "Press Prune to compare.";
+const NOTHING = "Press Prune: quality, size and speed of the dense and the pruned model appear here.";
 
 function panel(title, ...children) {
   return el("div", { class: "wb-panel" }, el("h4", { text: title }), ...children);
@@ -15,26 +15,26 @@ function interval(q) {
 }
 
 function qualityText({ before, after, protocol }) {
-  if (!before && !after) return [el("p", { class: "wb-faint", text: NOTHING })];
   const row = (kind, name, q) => [el("dt", { class: `wb-key wb-${kind}`, text: name }), el("dd", { text: interval(q) })];
   return [el("dl", { class: "wb-figures" }, row("before", "dense", before), row("after", "pruned", after)),
     protocol ? el("p", { class: "wb-faint", text: protocol }) : null];
 }
 
 function sizeText({ dense, pruned }) {
-  if (!dense || !pruned) return [el("p", { class: "wb-faint", text: NOTHING })];
+  if (!dense || !pruned) return [el("p", { class: "wb-faint", text: "…" })];
   const part = shares(dense.parameters, pruned.parameters, pruned.nonzero);
-  const kinds = [["kept", "kept"], ["zeroed", "zeroed: a mask, nothing is smaller"], ["removed", "removed: gone"]];
+  const kinds = [["kept", "kept"], ["zeroed", "zeroed, still stored"], ["removed", "removed"]];
   const bar = el("div", { class: "wb-stack", "aria-hidden": "true" },
     kinds.map(([k]) => el("span", { class: `wb-stack-${k}`, style: `flex-grow: ${part[k]}` })));
   const rows = kinds.map(([k, name]) => [el("dt", { class: `wb-key wb-stack-${k}`, text: name }),
     el("dd", { text: `${compact(part[k] * dense.parameters)} (${percent(part[k])})` })]);
   return [bar, el("dl", { class: "wb-figures" }, rows.flat(), el("dt", { text: "file size" }),
-    el("dd", { text: `${bytes(dense.bytes)} → ${bytes(pruned.bytes)}` }))];
+    el("dd", { text: `${bytes(dense.bytes)} → ${bytes(pruned.bytes)}` })),
+  part.zeroed > 0 && part.removed === 0 ? el("p", { class: "wb-faint", text: "A mask alone makes nothing smaller or faster." }) : null];
 }
 
 function speedText(speed) {
-  if (!speed.prefill) return [el("p", { class: "wb-faint", text: speed.note ?? NOTHING })];
+  if (!speed.prefill) return [el("p", { class: "wb-faint", text: speed.note ?? "…" })];
   const row = (name, r) => [el("dt", { text: name }), el("dd", null, el("strong", { text: `${r.ratio.toFixed(2)}×` }),
     el("span", { class: "wb-faint", text: ` [${r.low.toFixed(2)}, ${r.high.toFixed(2)}]` }))];
   return [el("dl", { class: "wb-figures" }, row("prefill", speed.prefill), row("decode", speed.decode)),
@@ -44,26 +44,40 @@ function speedText(speed) {
 function sampleText({ prompt, dense, pruned }) {
   const said = (kind, name, text) => el("figure", { class: "wb-said" },
     el("figcaption", { class: `wb-key wb-${kind}`, text: name }),
-    el("blockquote", null, text === undefined ? el("span", { class: "wb-faint", text: "…" })
+    el("blockquote", null, text === undefined || text === null ? el("span", { class: "wb-faint", text: "…" })
       : [el("span", { class: "wb-faint", text: prompt }), text]));
-  if (dense === undefined && pruned === undefined) return [el("p", { class: "wb-faint", text: NOTHING })];
+  if (!prompt) return [];
   return [el("div", { class: "wb-sides" }, said("before", "dense", dense), said("after", "pruned", pruned))];
 }
 
-/** `setPrompt(text)` is called when the prompt was edited. */
-export function createCompare(setPrompt) {
+/** Figures as they come in. */
+export function createCompare() {
   const chart = createChart();
-  const [quality, size, speed, sample] = Array.from({ length: 4 }, () => el("div"));
-  const prompt = el("input", { type: "text", class: "wb-text", onchange: () => setPrompt(prompt.value) });
-  const element = step(4, "Compare", el("div", { class: "wb-panels" },
-    panel("Perplexity (lower is better)", chart.element, quality), panel("Size", size),
-    panel("Speed against dense", speed), panel("What it says", field("Prompt", prompt), sample)));
+  const [quality, size, speed] = Array.from({ length: 3 }, () => el("div"));
+  const nothing = el("p", { class: "wb-faint", text: NOTHING });
+  const panels = el("div", { class: "wb-panels" }, panel("Perplexity (lower is better)", chart.element, quality),
+    el("div", { class: "wb-panels-pair" }, panel("Size", size), panel("Speed against dense", speed)));
+  const element = step(4, "Compare", nothing, panels);
 
   function update(state) {
+    const any = Boolean(state.quality.before || state.quality.after || state.size.dense);
+    nothing.hidden = any;
+    panels.hidden = !any;
     chart.update(state.quality);
     put(quality, qualityText(state.quality));
     put(size, sizeText(state.size));
     put(speed, speedText(state.speed));
+  }
+  return { element, update };
+}
+
+/** One prompt continued by both models. `setPrompt(text)` is called when it was edited. */
+export function createSample(setPrompt) {
+  const prompt = el("input", { type: "text", class: "wb-text", onchange: () => setPrompt(prompt.value) });
+  const sample = el("div");
+  const element = panel("What the models say", field("Prompt for the next pruning", prompt), sample);
+
+  function update(state) {
     put(sample, sampleText(state.samples));
     if (document.activeElement !== prompt) prompt.value = state.prompt;
     prompt.disabled = state.locked;

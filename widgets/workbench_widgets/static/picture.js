@@ -59,7 +59,7 @@ export function createPicture() {
   const waiting = el("p", { class: "wb-waiting" });
   const stage = el("div", { class: "wb-stage" }, canvas, cursorRing, waiting);
   const element = el("div", { class: "wb-picture" },
-    el("div", { class: "wb-picture-grid" }, labels, stage, means, ticks), hint,
+    el("div", { class: "wb-picture-grid" }, labels, stage, means, el("span", { class: "wb-axis", "aria-hidden": "true", text: "layer" }), ticks), hint,
     el("div", { class: "wb-picture-foot" }, spoken, legend()), el("div", null, toggle), holder);
   canvas.setAttribute("aria-describedby", hint.id);
 

@@ -4,7 +4,7 @@ import { button, el, put, shieldKeys } from "./dom.js";
 import { compact } from "./maths.js";
 import { createChoose } from "./choose.js";
 import { createRun, createSee } from "./see.js";
-import { createCompare } from "./compare.js";
+import { createCompare, createSample } from "./compare.js";
 import { createKeep } from "./keep.js";
 
 const TRAITS = ["catalogue", "options", "choice", "facts", "job", "quality", "size", "speed", "samples", "prompt",
@@ -66,12 +66,13 @@ function render({ model, el: host }) {
   const choose = createChoose((choice) => { requests.reset(); set({ choice }); });
   const see = createSee((sparsity) => requests.ask(sparsity));
   const run = createRun({ prune: () => send("prune"), cancel: () => send("cancel") });
-  const compare = createCompare((prompt) => set({ prompt }));
+  const compare = createCompare();
+  const sample = createSample((prompt) => set({ prompt }));
   const keep = createKeep({ pick: (selected) => set({ selected }), apply: () => send("apply"), undo: () => send("undo"),
     redo: () => send("redo"), export: (folder) => send("export", { folder }), code: () => send("code") });
-  const panels = [header, choose, see, run, compare, keep];
+  const panels = [header, choose, see, run, sample, compare, keep];
   const root = el("div", { class: "wb-studio", role: "region", "aria-label": "Pruning studio" }, header.element, alert.element,
-    el("div", { class: "wb-flow" }, choose.element, el("div", { class: "wb-middle" }, see.element, run.element), compare.element), keep.element);
+    el("div", { class: "wb-flow" }, choose.element, el("div", { class: "wb-middle" }, see.element, run.element, sample.element), compare.element), keep.element);
   shieldKeys(root);
 
   function refresh() {

@@ -1,0 +1,81 @@
+"""Browser tests: a page that hosts one view, and JupyterLab itself, in a headless Chromium without a network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser_host import ViewHost
+from browser_lab import Lab, serve
+
+ARTEFACTS = Path(__file__).parents[2] / "artifacts" / "browser"  # ignored by git
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions",
+    "--disable-dev-shm-usage",
+)  # fmt: skip
+
+
+def find_chromium() -> str | None:
+    """``$CHROMIUM``, else the first known name on the path."""
+    return os.environ.get("CHROMIUM") or next((p for n in NAMES if (p := shutil.which(n))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium: install Debian's chromium, or set CHROMIUM to one")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=program, args=list(ARGUMENTS), headless=True)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def lab(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with serve(tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that reaches this machine only; what else it asked for is in ``page.external``."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1500})
+    page = context.new_page()
+    page.external, page.errors = [], []
+
+    def route(request: Any) -> None:
+        url = request.request.url
+        if url.startswith(("http://127.0.0.1:", "data:", "blob:", "file:")):
+            request.continue_()
+        else:
+            page.external.append(url)
+            request.abort()
+
+    context.route("**/*", route)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def host(page: Any) -> ViewHost:
+    return ViewHost(page)
+
+
+@pytest.fixture
+def picture() -> Callable[[Any, str], None]:
+    """Keeps a screenshot for people to look at."""
+
+    def take(page: Any, name: str, **options: Any) -> None:
+        ARTEFACTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=ARTEFACTS / f"{name}.png", **{"full_page": True, **options})
+
+    return take
