@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from workbench import __version__
 from workbench.commands import COMMANDS
 from workbench.errors import Cancelled, WorkbenchError
 
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"sparse-workbench {_version()}")
+    parser.add_argument("--version", action="version", version=f"sparse-workbench {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(subparsers)
@@ -65,15 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _end(message: str, status: int) -> int:
     print(f"workbench: {message}", file=sys.stderr)
     return status
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("sparse-workbench")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

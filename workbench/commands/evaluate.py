@@ -114,6 +114,7 @@ def measure_one(lm: LM, name: str, windows: Tokens, progress: Progress) -> Row:
         "quality": quality,
         "parameters": size.parameters,
         "nonzero": size.nonzero_parameters,
+        "embedding": size.embedding_parameters,
     }
 
 
@@ -157,7 +158,7 @@ def figures(
 
 
 def beside(own: Row, dense: Row, of: str) -> dict[str, Any]:
-    """What only the two models together tell: the sparsity that the file really has, and the loss of quality."""
+    """What only the two models together tell: the sparsity that the file really has, and the loss."""
     removed = dense["parameters"] - own["parameters"]
     zeroed = dense["nonzero"] - own["nonzero"] - removed
     base = dense["parameters"] - (0 if of == "all" else dense["embedding"])

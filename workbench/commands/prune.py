@@ -189,10 +189,8 @@ def summary(pruned: Pruned, saved: Saved) -> str:
     """What is printed at the end."""
     from workbench._format import amount
 
-    report, reader = (
-        pruned.report,
-        "transformers or workbench.load" if saved.kind == "transformers" else "workbench.load",
-    )
+    report = pruned.report
+    reader = "transformers or workbench.load" if saved.kind == "transformers" else "workbench.load"
     share = f"{report.true_sparsity:.2%} of {report.base:,} {report.of} parameters"
     sizes = f"{report.parameters_before:,} -> {report.parameters_after:,} parameters"
     rows = (
