@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from workbench import render
+from workbench.data import Tokens, calibration
 from workbench.errors import ArgumentError, DataError, unknown
 from workbench.jobs import Progress
 from workbench.measure import Quality
@@ -56,7 +58,7 @@ class Choice:
 
 
 def changed(choice: Choice, changes: Mapping[str, Any]) -> Choice:
-    """A choice with some fields changed: a new method begins with its own stages, an N:M pattern fixes the share."""
+    """A choice with fields changed: a new method begins with its own stages, N:M fixes the sparsity."""
     known = [f.name for f in dataclasses.fields(Choice)]
     for name in changes:
         if name not in known:
@@ -217,6 +219,31 @@ def running(quality: Quality) -> np.ndarray:
     return np.column_stack([tokens, np.exp(np.minimum(ends, 700.0))])
 
 
+def tokens_expression(lm: LM, source: Any, samples: int, seqlen: int, seed: int) -> str:
+    """The Python that draws a session's calibration tokens again; empty if they came from elsewhere."""
+    text = ""
+    if isinstance(source, str | Path):
+        text = f"{str(source)!r}, "
+    elif isinstance(source, Tokens):
+        samples, seqlen, seed = source.samples, source.seqlen, source.seed or 0
+        if not _is_builtin(lm, source):
+            return ""
+    elif source is not None:
+        return ""
+    return f"workbench.calibration(model, {text}samples={samples}, seqlen={seqlen}, seed={seed})"
+
+
+def _is_builtin(lm: LM, tokens: Tokens) -> bool:
+    """Whether the default text gives the same tokens."""
+    if lm.tokenizer is None or tokens.seed is None:
+        return False
+    try:
+        again = calibration(lm, samples=tokens.samples, seqlen=tokens.seqlen, seed=tokens.seed)
+    except DataError:
+        return False
+    return again.hash == tokens.hash
+
+
 def python_of(lineage: tuple[Choice, ...], source: str, tokens: str, seed: int) -> str:
     """The program that makes the same variant with the public interface alone.
 
@@ -227,9 +254,7 @@ def python_of(lineage: tuple[Choice, ...], source: str, tokens: str, seed: int) 
     tokens
         The Python expression of the calibration tokens; empty leaves the name ``tokens`` to the reader.
     """
-    lines = ["import workbench", "from workbench.data import calibration", ""]
-    if not tokens.startswith("calibration("):
-        lines.remove("from workbench.data import calibration")
+    lines = ["import workbench", ""]
     if source == "memory":
         lines.append("# model: the model that was given to the session; it was not loaded from a name")
     else:

@@ -1,10 +1,10 @@
 """Variants of one model: choose, preview, prune, compare, apply, undo, export; and the Python that does it.
 
-    Session(model) --choose--> preview, frame --prune--> Variant --apply, undo, redo--> current --export--> files
+    Session(model) --choose--> preview --prune--> Variant --apply, undo, redo--> current --export--> folder
 
 A session is what a user interface holds; it draws nothing and knows no widget. The model it was given is
-never changed. Scores are computed once per method, units and pattern, so that `Session.frame` answers while a
-slider moves. Long methods take ``progress`` and run one at a time: a second one waits, and can be cancelled meanwhile.
+never changed. Scores are computed once per method, units and pattern, so that `Session.frame` answers while
+a slider moves. Long methods take ``progress`` and run one at a time: a second one waits for its turn.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from workbench._variants import (
     changed,
     python_of,
     side_by_side,
+    tokens_expression,
 )
 from workbench.data import Tokens
 from workbench.jobs import Progress
 from workbench.models import LM, as_lm
-from workbench.prune import methods
-from workbench.prune import preview as score
 from workbench.prune import prune as prune_model
+from workbench.prune.apply import shared_copy
+from workbench.prune.preview import preview as score
 
 __all__ = ["Choice", "Event", "Samples", "Session", "Stage", "Variant"]
 
@@ -63,7 +64,8 @@ class Session:
     Attributes
     ----------
     dense : LM
-        The model that was given.
+        The model that was given: the same weights in modules of its own, so that nothing that runs in a thread
+        here disturbs what you run there.
     choice : Choice
         What the next `prune` does; changed by `choose`.
     prompt : str
@@ -91,7 +93,8 @@ class Session:
         windows: int = 8,
         keep: int = 4,
     ) -> None:
-        self.dense: LM = as_lm(model)
+        given = as_lm(model)
+        self.dense = LM(shared_copy(given.module), given.tokenizer, given.source)
         self.seed = seed
         self.choice = Choice()
         self.prompt = PROMPT
@@ -286,12 +289,7 @@ class Session:
     def to_python(self, variant: Variant | None = None) -> str:
         """The program that makes a variant, or without one what the present choice would make."""
         lineage = variant.lineage if variant is not None else (*self.lineage, self.choice)
-        source, (samples, seqlen, _) = self._sources[0], self._sizes
-        text = f"{str(source)!r}, " if isinstance(source, str | Path) else ""
-        given = source is not None and not text
-        tokens = (
-            "" if given else f"calibration(model, {text}samples={samples}, seqlen={seqlen}, seed={self.seed})"
-        )
+        tokens = tokens_expression(self.dense, self._sources[0], *self._sizes[:2], self.seed)
         return python_of(lineage, self.dense.source, tokens, self.seed)
 
     # Inside

@@ -16,7 +16,7 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>host
 <script type="module">{host}
 window.host = await start(document);</script></body></html>"""
 
-DARK = "background:#111;--jp-layout-color1:#111;--jp-content-font-color1:rgba(255,255,255,.87);color-scheme:dark;"
+DARK = "background:#111;--jp-layout-color1:#111;--jp-content-font-color1:#dedede;color-scheme:dark;"
 
 
 class ViewHost:

@@ -1,4 +1,4 @@
-"""Browser tests: a page that hosts one view, and JupyterLab itself, in a headless Chromium without a network."""
+"""Browser tests: a page that hosts one view, and JupyterLab itself, in Chromium without a network."""
 
 from __future__ import annotations
 

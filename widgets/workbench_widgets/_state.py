@@ -176,8 +176,8 @@ def _row(variant: Variant, current: bool) -> dict[str, Any]:
         "sparsity": variant.pruned.report.true_sparsity,
         "perplexity": variant.after.perplexity,
         "bytes": variant.size.weight_bytes,
-        "prefill": speed.prefill_ratio if speed else None,
-        "decode": speed.decode_ratio if speed else None,
+        "prefill": speed.prefill.ratio if speed else None,
+        "decode": speed.decode.ratio if speed else None,
         "current": current,
     }
 
@@ -211,4 +211,11 @@ def _name(lm: LM) -> str:
 
 
 def _speed(speed: Any) -> dict[str, Any]:
-    return {}
+    phases = {"prefill": speed.prefill, "decode": speed.decode}
+    made = {
+        k: {"ratio": p.ratio, "low": p.low, "high": p.high, "verdict": p.verdict} for k, p in phases.items()
+    }
+    note = (
+        f"{speed.prompt_tokens} tokens in, {speed.new_tokens} out, {speed.threads} threads; above 1 is faster"
+    )
+    return json_ready({**made, "note": note})

@@ -1,4 +1,4 @@
-"""Threads behind a view: one job at a time, heard ten times a second, and answers of which the latest wins."""
+"""Threads behind a view: one job at a time, heard ten times a second, and latest-wins answers."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ from workbench_widgets._static import studio_html
 from workbench_widgets._worker import Latest, Runner
 
 _MODULES = (
-    "maths.js", "dom.js", "picture.js", "chart.js", "choose.js", "see.js", "compare.js", "keep.js", "studio.js",
+    "maths.js", "dom.js", "picture.js", "chart.js", "choose.js", "see.js", "compare.js", "keep.js",
+    "studio.js",
 )  # fmt: skip
 _IDLE = {"kind": "", "state": "idle", "text": "", "fraction": 0.0}
 
@@ -100,7 +101,7 @@ class Studio(View):
     def _chosen(self, change: Any) -> None:
         with self._reporting():
             self.session.choose(**change["new"])
-            self.publish(error={})
+            self.publish(error={}, sparsity=self.session.choice.sparsity)  # which an N:M pattern fixes
             self._score()
 
     def _moved(self, _: Any) -> None:

@@ -35,8 +35,9 @@ function sizeText({ dense, pruned }) {
 
 function speedText(speed) {
   if (!speed.prefill) return [el("p", { class: "wb-faint", text: speed.note ?? "…" })];
-  const row = (name, r) => [el("dt", { text: name }), el("dd", null, el("strong", { text: `${r.ratio.toFixed(2)}×` }),
-    el("span", { class: "wb-faint", text: ` [${r.low.toFixed(2)}, ${r.high.toFixed(2)}]` }))];
+  const row = (name, r) => [el("dt", null, name, el("span", { class: "wb-faint", text: ` ${r.verdict}` })),
+    el("dd", null, el("strong", { text: `${significant(r.ratio)}×` }),
+      el("span", { class: "wb-faint", text: ` [${significant(r.low)}, ${significant(r.high)}]` }))];
   return [el("dl", { class: "wb-figures" }, row("prefill", speed.prefill), row("decode", speed.decode)),
     speed.note ? el("p", { class: "wb-faint", text: speed.note }) : null];
 }

@@ -101,8 +101,8 @@ function render({ model, el: host }) {
     ["msg:custom", (message) => { if (message?.code !== undefined) keep.showCode(message.code); }]];
   for (const [name, handler] of handlers) model.on(name, handler);
   put(host, root);
-  refresh();
   see.show(model.get("sparsity"));
+  refresh();
   alert.update(model.get("error"));
   draw();
   return () => {
