@@ -306,7 +306,7 @@ def test_eval_refuses_the_text_of_the_calibration(
 ) -> None:
     folder = pruned_folder(tmp_path, calibration={"text": "t", "sha256": "ab", "span": [0, 9]})
     assert run("eval", folder) == 2
-    assert "overlap" in capsys.readouterr().err
+    assert "share 9 characters" in capsys.readouterr().err
     assert library.measured == []
 
 

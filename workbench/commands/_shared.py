@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +156,7 @@ def write_json(path: Path | None, content: dict[str, Any]) -> None:
         raise ResourceError(f"cannot write {target} ({error}): give --json another place") from error
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
+def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows in columns, the header first; columns of numbers are flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     right = [all(row[i][:1].isdigit() or row[i] in {"", "-"} for row in rows[1:]) for i in range(len(widths))]

@@ -1,0 +1,104 @@
+"""``workbench replicate``: run the headline claim of a method's paper and say whether it holds here."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from workbench.commands._shared import (
+    Subparsers,
+    add,
+    add_threads,
+    check_json,
+    count,
+    load_model,
+    progress_line,
+    use_threads,
+    write_json,
+)
+from workbench.errors import ArgumentError
+
+EPILOG = """\
+examples:
+  workbench replicate wanda                      on the default model and built-in text: minutes
+  workbench replicate --all --json claims.json   every method; what is compared with is measured once
+  workbench replicate wanda --model org/name --text my.txt --windows 60
+  workbench replicate --ledger                   make the ledger's page from the recorded runs
+  workbench replicate wanda --ledger my-ledger   run, record in that folder, and make its page
+
+"held" means that the whole 95 % interval lies on the claimed side, "not held" that it lies on the other,
+"inconclusive" neither. All three are results: the exit status is 0.
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the subcommand."""
+    parser = add(subparsers, "replicate", "measure whether the claim of a method's paper holds here", EPILOG)
+    parser.add_argument("method", nargs="?", metavar="METHOD", help="a method's name (see workbench methods)")
+    parser.add_argument("--all", action="store_true", help="every method that carries a claim")
+    parser.add_argument("--model", metavar="DIR_or_ID", help="what to prune (default: the default model)")
+    parser.add_argument("--text", metavar="FILE", help="a text, halved for calibration (default: built in)")
+    parser.add_argument(
+        "--samples", metavar="N", type=count, default=16, help="calibration windows (default: 16)"
+    )
+    parser.add_argument(
+        "--seqlen", metavar="N", type=count, default=512, help="tokens per window (default: 512)"
+    )
+    parser.add_argument(
+        "--windows", metavar="N", type=count, default=24, help="evaluation windows (default: 24)"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write figures and settings here")
+    parser.add_argument(
+        "--ledger",
+        metavar="DIR",
+        nargs="?",
+        const="",
+        help="record the runs there (default: the package's ledger) and make its page",
+    )
+    add_threads(parser)
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the claims as asked and print what became of them."""
+    if given.method and given.all:
+        raise ArgumentError(f"METHOD {given.method!r} and --all were both given: give one of them")
+    if not (given.method or given.all or given.ledger is not None):
+        raise ArgumentError("nothing to replicate: give a METHOD, --all, or --ledger for the page alone")
+    check_json(given.json)
+    from workbench import _ledger
+
+    folder = Path(given.ledger).expanduser() if given.ledger else None
+    outcomes = _replicate(given) if given.method or given.all else []
+    for outcome in outcomes:
+        if given.ledger is not None:
+            _ledger.record(outcome, folder)
+    write_json(given.json, {"claims": [_as_json(outcome) for outcome in outcomes]})
+    if given.ledger is not None:
+        print(_ledger.write_page(folder))
+    return 0
+
+
+def _replicate(given: argparse.Namespace) -> list[Any]:
+    use_threads(given.threads)
+    from workbench.claims import Context, claims, replicate
+    from workbench.errors import unknown
+
+    known = claims()
+    if given.method and given.method not in known:
+        raise unknown("method with a claim", given.method, known)
+    outcomes = []
+    with progress_line() as progress:
+        lm = load_model(given.model, progress)
+        sizes = {"samples": given.samples, "seqlen": given.seqlen, "windows": given.windows}
+        context = Context.of(lm, given.text, **sizes, progress=progress)
+        for name in [given.method] if given.method else known:
+            outcomes.append(replicate(name, context))
+            print(f"{outcomes[-1].to_text() if given.method else outcomes[-1]!r}", flush=True)
+    return outcomes
+
+
+def _as_json(outcome: Any) -> dict[str, Any]:
+    content: dict[str, Any] = outcome.to_dict()
+    return content
