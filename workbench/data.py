@@ -209,9 +209,7 @@ def _check_sizes(lm: Any, **sizes: int) -> None:
     if limit and sizes["seqlen"] > limit:
         raise ArgumentError(f"seqlen={sizes['seqlen']}: this model takes at most {limit} positions")
     if sizes["seqlen"] < 2:
-        raise ArgumentError(
-            "seqlen=1: a window needs 2 tokens or more: the first is never predicted"
-        )
+        raise ArgumentError("seqlen=1: a window needs 2 tokens or more: the first is never predicted")
 
 
 def _stream(lm: Any, text: Text, seqlen: int) -> np.ndarray:

@@ -1,0 +1,148 @@
+"""The ledger: what became of every claim, as recorded runs and as one page made from them.
+
+    replicate --> Outcome --record--> <method>.json --page--> README.md
+
+One file per method holds its newest run; the page is what `page` makes of the files, and a test says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench._format import number, share
+from workbench.claims import Outcome
+from workbench.errors import DataError, ResourceError
+from workbench.results import json_ready
+
+FOLDER = Path(__file__).parent / "ledger"
+PAGE = "README.md"
+VERSION = 1
+_NEEDED = (
+    "version",
+    "method",
+    "statement",
+    "setting",
+    "status",
+    "measurement",
+    "dense_perplexity",
+    "protocol",
+)
+
+_HEAD = """\
+# Which claims hold up here
+
+Every pruning method carries the headline claim of its paper, in our words, and a check that measures its
+counterpart: `workbench replicate METHOD`. *Held* means that the whole 95 % interval lies on the claimed side,
+*not held* that it lies on the other, *inconclusive* neither. The models here are smaller than the papers', so
+"not held" is a finding about this setting and no judgement of the paper. This page is made from the recorded
+runs beside it by `workbench replicate --ledger`.
+"""
+
+
+def record(outcome: Outcome, folder: Path | None = None) -> Path:
+    """Write an outcome as its method's newest run, whole or not at all.
+
+    Raises
+    ------
+    ResourceError
+        If the folder cannot be written.
+    """
+    folder = FOLDER if folder is None else folder
+    content = {"version": VERSION, **json_ready(outcome.to_dict())}
+    return _write(folder / f"{outcome.method}.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def recorded(folder: Path | None = None) -> tuple[Mapping[str, Any], ...]:
+    """All recorded runs, by method.
+
+    Raises
+    ------
+    DataError
+        If a file is not such a record.
+    """
+    found = []
+    for path in sorted((FOLDER if folder is None else folder).glob("*.json")):
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(
+                f"{path} is not JSON ({error}): run workbench replicate {path.stem} again"
+            ) from error
+        missing = [k for k in _NEEDED if not isinstance(run, dict) or k not in run]
+        if missing or run["version"] != VERSION:
+            raise DataError(f"{path} is no record of a claim: run workbench replicate {path.stem} --ledger")
+        found.append(run)
+    return tuple(found)
+
+
+def page(runs: tuple[Mapping[str, Any], ...]) -> str:
+    """The page, as Markdown."""
+    if not runs:
+        return f"{_HEAD}\nNothing has been recorded yet.\n"
+    counts = {s: sum(r["status"] == s for r in runs) for s in ("held", "not held", "inconclusive")}
+    summary = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
+    rows = [
+        "| method | claim | in the paper | asked here | found (95 % interval) | verdict |",
+        "|---|---|---|---|---|---|",
+        *(_row(run) for run in runs),
+    ]
+    details = "\n".join(_details(run) for run in runs)
+    return "\n".join([_HEAD, f"{len(runs)} claims: {summary}.", "", *rows, "", "## Runs", "", details])
+
+
+def write_page(folder: Path | None = None) -> Path:
+    """Make the page from the recorded runs of a folder and write it beside them."""
+    folder = FOLDER if folder is None else folder
+    return _write(folder / PAGE, page(recorded(folder)))
+
+
+def _row(run: Mapping[str, Any]) -> str:
+    m = run["measurement"]
+    found = f"{m['quantity']} {_figure(m['estimate'])} ({_figure(m['low'])} to {_figure(m['high'])})"
+    verdict = f"**{run['status']}**{': ' + m['note'] if m['note'] else ''}"
+    cells = (f"`{run['method']}`", run["statement"], run["setting"], m["asked"], found, verdict)
+    return f"| {' | '.join(str(c).replace('|', chr(92) + '|') for c in cells)} |"
+
+
+def _details(run: Mapping[str, Any]) -> str:
+    p, m, where = run["protocol"], run["measurement"], run["provenance"]
+    text, calibration = f"{p['text']} (SHA-256 {p['sha256'][:12]})", run["calibration"]
+    protocol = (
+        f"Model {run['model']}, dense perplexity {_figure(run['dense_perplexity'])}; {p['selection']} of "
+        f"{p['seqlen']} tokens of {text}, {p['dtype']}, no BOS; calibration: "
+        f"{calibration['samples']} x {calibration['seqlen']} tokens of another part. "
+        f"{where['machine']}, {where['torch_threads']} threads, torch {where['versions'].get('torch', '-')}, "
+        f"{run['seconds']:.0f} s."
+    )
+    lines = [
+        f"### {run['method']}",
+        "",
+        protocol,
+        "",
+        "| pruned by | seed | true sparsity | perplexity | seconds to prune |",
+        "|---|---|---|---|---|",
+    ]
+    for r in m["runs"]:
+        figures = (share(r["true_sparsity"]), _figure(r["perplexity"]), f"{r['seconds']:.1f}")
+        lines.append(f"| `{r['method']}` | {r['seed']} | {' | '.join(figures)} |")
+    return "\n".join([*lines, ""])
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else number(float(value))
+
+
+def _write(path: Path, text: str) -> Path:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write {path} ({error}): give --ledger a folder that can be written"
+        ) from error
+    return path
