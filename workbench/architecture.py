@@ -297,6 +297,11 @@ class Architecture:
         ):
             if hasattr(attention, name):
                 setattr(attention, name, value)
+        for path in self.family.flat_norms or ():  # a mean over fewer entries: the epsilon grows alike
+            norm: Any = block.get_submodule(path)
+            config = self.module.config
+            full = config.num_attention_heads if path.endswith("q_norm") else config.num_key_value_heads
+            norm.variance_epsilon = config.rms_norm_eps * full * self.head_dim / norm.weight.numel()
         if self.model_type == "phi3":  # its forward reads the number of query heads from the configuration
             attention.config = _with_heads(self.module.config, heads, groups)
 

@@ -146,7 +146,7 @@ def load(
     name = "default" if source in (None, "", "default") else os.fspath(source)  # type: ignore[arg-type]
     folder, options = _locate(name)
     options |= {"trust_remote_code": trust_remote_code}
-    with _reading(name), _quiet():
+    with _reading(name), quiet():
         if _per_layer(folder):
             from workbench.checkpoint import load_per_layer
 
@@ -242,7 +242,7 @@ def _reading(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' progress bars and notices while a checkpoint is read, and put them back."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

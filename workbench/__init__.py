@@ -1,0 +1,62 @@
+"""The Sparse Workbench: make language models smaller and faster, and see why.
+
+    >>> import workbench                                                             # doctest: +SKIP
+    >>> lm = workbench.load()                                                        # doctest: +SKIP
+    >>> pruned = workbench.prune(lm, "wanda", 0.5)                                   # doctest: +SKIP
+    >>> workbench.perplexity(pruned, workbench.evaluation(lm, windows=20))           # doctest: +SKIP
+
+Names are loaded when they are first used, so that importing this costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Job": "workbench.jobs",
+    "LM": "workbench.models",
+    "Progress": "workbench.jobs",
+    "Recipe": "workbench.prune",
+    "Session": "workbench.session",
+    "calibration": "workbench.data",
+    "compare": "workbench.measure",
+    "cost": "workbench.measure",
+    "evaluation": "workbench.data",
+    "load": "workbench.models",
+    "load_text": "workbench.data",
+    "methods": "workbench.prune",
+    "perplexity": "workbench.measure",
+    "preview": "workbench.prune.preview",
+    "save": "workbench.checkpoint",
+    "size": "workbench.measure",
+    "speed": "workbench.measure",
+    "studio": "workbench_widgets",
+    "wrap": "workbench.models",
+}
+__all__ = [*_HOME, "prune"]
+
+if TYPE_CHECKING:
+    from workbench.checkpoint import save
+    from workbench.data import calibration, evaluation, load_text
+    from workbench.jobs import Job, Progress
+    from workbench.measure import compare, cost, perplexity, size, speed
+    from workbench.models import LM, load, wrap
+    from workbench.prune import Recipe, methods, prune
+    from workbench.prune.preview import preview
+    from workbench.session import Session
+    from workbench_widgets import studio
+
+
+def __getattr__(name: str) -> Any:
+    if name == "prune":
+        return importlib.import_module("workbench.prune")
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'workbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,379 @@
+"""How a budget is shared out among the layers: one class per rule, any of them with any score.
+
+A budget is a number of parameters. For weights an allocation gives every matrix a count; for units (neurons, KV
+groups) it names the units that go. Every rule keeps at least one unit of each kind in a layer, and meets the budget
+to within one unit: for `Uniform` in every layer, for the others over the whole model.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+
+from workbench.architecture import Architecture, matrix
+from workbench.errors import ArgumentError, unknown
+from workbench.prune.statistics import Statistics
+
+Scores = dict[str, torch.Tensor]
+Removed = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What an allocation has to work with.
+
+    Attributes
+    ----------
+    architecture
+        Of the dense model.
+    budget
+        Parameters that must go.
+    kinds
+        Unit kinds that may go; empty for weights.
+    protected
+        Layers that must not be touched.
+    statistics
+        Of the dense model, if the allocation needs any.
+    """
+
+    architecture: Architecture
+    budget: int
+    kinds: tuple[str, ...] = ()
+    protected: frozenset[int] = frozenset()
+    statistics: Statistics | None = None
+    layers: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        layers = tuple(i for i in range(self.architecture.num_layers) if i not in self.protected)
+        object.__setattr__(self, "layers", layers)
+        room = sum(self.room(i) for i in layers)
+        if self.budget > room:
+            raise ArgumentError(
+                f"the sparsity asks for {self.budget:,} parameters, but only {room:,} can go from "
+                f"{len(layers)} layers (at least one unit of each kind stays): ask for less"
+            )
+
+    def cost(self, kind: str, layer: int) -> int:
+        """Parameters of one unit."""
+        return self.architecture.unit_parameters(kind, layer)
+
+    def size(self, layer: int) -> int:
+        """Parameters of a layer that this plan may touch: its matrices, or all its units."""
+        a = self.architecture
+        if not self.kinds:
+            return sum(matrix(m).numel() for m in a.linears(layer).values())
+        return sum(a.units(k, layer) * self.cost(k, layer) for k in self.kinds)
+
+    def room(self, layer: int) -> int:
+        """Parameters of a layer that can go at most."""
+        kept = sum(self.cost(k, layer) for k in self.kinds)
+        return self.size(layer) - kept
+
+
+@dataclass(frozen=True)
+class Allocation(ABC):
+    """Base of all allocations. ``needs``: statistics of the dense model; ``joint``: all layers' scores at once."""
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    joint: ClassVar[bool] = False
+
+    @abstractmethod
+    def weights(self, plan: Plan, score: Callable[[int, str], torch.Tensor]) -> dict[tuple[int, str], int]:
+        """How many weights each matrix loses, by (layer, path).
+
+        Parameters
+        ----------
+        plan
+            The budget and the model.
+        score
+            Scores ``[out, in]`` of the matrix at (layer, path) of the dense model; called by joint rules only.
+        """
+
+    @abstractmethod
+    def units(self, plan: Plan, scores: Sequence[Scores]) -> list[Removed]:
+        """The units that each layer loses: int64 indices by kind, ascending.
+
+        Parameters
+        ----------
+        plan
+            The budget and the model.
+        scores
+            Per layer and kind ``[units, channels]``; of one layer only, where the rule is not joint.
+        """
+
+
+@dataclass(frozen=True)
+class PerLayer(Allocation):
+    """Base of the rules that give every layer a budget of its own, whatever the scores."""
+
+    def shares(self, plan: Plan) -> torch.Tensor:
+        """Parameters that each of ``plan.layers`` loses (float64; they sum to the budget)."""
+        sizes = torch.tensor([plan.size(i) for i in plan.layers], dtype=torch.float64)
+        return sizes * (plan.budget / sizes.sum())
+
+    def weights(self, plan: Plan, score: Callable[[int, str], torch.Tensor]) -> dict[tuple[int, str], int]:
+        del score
+        counts: dict[tuple[int, str], int] = {}
+        wanted, given = 0.0, 0
+        for layer, share in zip(plan.layers, self.shares(plan).tolist(), strict=True):
+            for path in plan.architecture.linear_paths:
+                size = matrix(plan.architecture.linear(layer, path)).numel()
+                wanted += share * size / plan.size(layer)
+                counts[layer, path] = round(wanted) - given
+                given = round(wanted)
+        return counts
+
+    def units(self, plan: Plan, scores: Sequence[Scores]) -> list[Removed]:
+        counts = self.counts(plan)
+        return [
+            {k: lowest_units(scores[i][k], n) for k, n in counts[i].items()} if i in counts else {}
+            for i in range(plan.architecture.num_layers)
+        ]
+
+    def counts(self, plan: Plan) -> dict[int, dict[str, int]]:
+        """Units of each kind that each layer loses: KV groups to the nearest, neurons to make up the budget.
+
+        Equal layers lose equal counts if all may be touched. Otherwise what rounding leaves over in a layer is
+        carried to the next, so that the whole budget is met.
+        """
+        shares, carry, counts = self.shares(plan).tolist(), 0.0, {}
+        equal = len(set(shares)) == 1 and len(plan.layers) == plan.architecture.num_layers
+        for i, share in zip(plan.layers, shares, strict=True):
+            counts[i] = _split(plan, i, share + carry)
+            if not equal:
+                carry += share - sum(n * plan.cost(k, i) for k, n in counts[i].items())
+        return counts
+
+
+def _split(plan: Plan, layer: int, share: float) -> dict[str, int]:
+    """Units of each kind worth ``share`` parameters of one layer."""
+    ratio, counts, left = share / plan.size(layer), {}, share
+    order = sorted(plan.kinds, key=lambda k: -plan.cost(k, layer))
+    for position, kind in enumerate(order):
+        units, cost = plan.architecture.units(kind, layer), plan.cost(kind, layer)
+        finest = position == len(order) - 1
+        ask = left / cost if finest else units * ratio
+        counts[kind] = min(max(int(ask + 0.5 - 1e-9), 0), units - 1)
+        left -= counts[kind] * cost
+    for kind in order[:-1]:  # the finest kind ran out: coarser ones take the rest
+        cost = plan.cost(kind, layer)
+        extra = min(int(max(left, 0) / cost + 0.5 - 1e-9), plan.architecture.units(kind, layer) - 1 - counts[kind])
+        counts[kind] += extra
+        left -= extra * cost
+    return counts
+
+
+@dataclass(frozen=True)
+class Uniform(PerLayer):
+    """Every layer loses the same share, and the same whole number of units: what remains is a plain checkpoint."""
+
+    name: ClassVar[str] = "uniform"
+
+
+@dataclass(frozen=True)
+class OWL(PerLayer):
+    """Layers with more outliers keep more.
+
+    Lu Yin et al. Outlier Weighed Layerwise Sparsity (OWL): A Missing Secret Sauce for Pruning LLMs to High Sparsity.
+    ICML 2024. arXiv:2310.05175.
+
+        D_l = share of the layer's |W_ij| ||X_j||_2 above M times their mean
+        keep_l = 1 - s + 2 lambda (D_l - min D) / (max D - min D), shifted to the asked mean
+
+    Attributes
+    ----------
+    m
+        M, how many times the mean makes an outlier.
+    span
+        Lambda: how far a layer's sparsity may be from the mean.
+    """
+
+    m: float = 5.0
+    span: float = 0.08
+
+    name: ClassVar[str] = "owl"
+    needs: ClassVar[frozenset[str]] = frozenset({"norm"})
+
+    def shares(self, plan: Plan) -> torch.Tensor:
+        if plan.statistics is None:
+            raise ArgumentError("allocation='owl' needs statistics of the inputs: pass calibration text")
+        outliers = torch.tensor([self.outliers(plan, i) for i in plan.layers], dtype=torch.float64)
+        sizes = torch.tensor([plan.size(i) for i in plan.layers], dtype=torch.float64)
+        asked = plan.budget / float(sizes.sum())
+        spread_ = outliers - outliers.min()
+        keep = 2 * self.span * spread_ / spread_.max().clamp_min(1e-30)
+        ratios = asked - keep + (keep * sizes).sum() / sizes.sum()
+        most = torch.tensor([plan.room(i) for i in plan.layers], dtype=torch.float64)
+        return _clip((ratios * sizes), most, plan.budget)
+
+    def outliers(self, plan: Plan, layer: int) -> float:
+        """D_l of one layer."""
+        if plan.statistics is None:
+            raise ArgumentError("allocation='owl' needs statistics of the inputs: pass calibration text")
+        sites, a = plan.statistics.layer(layer).sites, plan.architecture
+        scores = [
+            (matrix(a.linear(layer, p)).float().cpu().abs() * sites[a.site_of(p)].rms).flatten()
+            for p in a.linear_paths
+        ]
+        everything = torch.cat(scores)
+        return float((everything > self.m * everything.mean()).double().mean())
+
+
+def _clip(shares: torch.Tensor, most: torch.Tensor, budget: int) -> torch.Tensor:
+    """Keep every share within [0, most] and their sum at the budget."""
+    shares = shares.clamp_min(0)
+    for _ in range(len(shares)):
+        shares = torch.minimum(shares, most)
+        gap = budget - float(shares.sum())
+        free = (shares < most) if gap > 0 else (shares > 0)
+        if abs(gap) < 1e-6 or not bool(free.any()):
+            break
+        shares = shares + free * (gap / float(free.sum()))
+        shares = shares.clamp_min(0)
+    return torch.minimum(shares, most)
+
+
+@dataclass(frozen=True)
+class Global(Allocation):
+    """The lowest scores go, wherever in the model they are; neurons and KV groups are each ranked among themselves."""
+
+    name: ClassVar[str] = "global"
+    joint: ClassVar[bool] = True
+
+    def weights(self, plan: Plan, score: Callable[[int, str], torch.Tensor]) -> dict[tuple[int, str], int]:
+        keys = [(i, p) for i in plan.layers for p in plan.architecture.linear_paths]
+        below, ties = _threshold(keys, score, plan.budget)
+        counts, left = {}, plan.budget - sum(below.values())
+        for key in keys:
+            take = min(left, ties[key])
+            counts[key] = below[key] + take
+            left -= take
+        return counts
+
+    def units(self, plan: Plan, scores: Sequence[Scores]) -> list[Removed]:
+        total = sum(plan.size(i) for i in plan.layers)
+        order = sorted(plan.kinds, key=lambda k: -max(plan.cost(k, i) for i in plan.layers))
+        left, removed = plan.budget, _nothing(plan)
+        for position, kind in enumerate(order):
+            share = sum(plan.architecture.units(kind, i) * plan.cost(kind, i) for i in plan.layers) / total
+            budget = left if position == len(order) - 1 else round(plan.budget * share)
+            left -= _take(plan, [{kind: s[kind].mean(1)} for s in scores], budget, removed)
+        return _sorted(removed)
+
+
+@dataclass(frozen=True)
+class Standardised(Allocation):
+    """FLAP's rule: scores standardised within each layer and kind, then the lowest of the whole model go.
+
+    Yongqi An et al., AAAI 2024, arXiv:2312.11983, section "Adaptive structure search": z = (S - mean S) / std S over
+    the channels of a layer; a unit's z is the mean over its channels; neurons and KV groups are ranked together.
+    """
+
+    name: ClassVar[str] = "standardised"
+    joint: ClassVar[bool] = True
+
+    def weights(self, plan: Plan, score: Callable[[int, str], torch.Tensor]) -> dict[tuple[int, str], int]:
+        del plan, score
+        raise ArgumentError(
+            "allocation='standardised' is defined for units (neurons, KV groups): for weights use uniform, global or owl"
+        )
+
+    def units(self, plan: Plan, scores: Sequence[Scores]) -> list[Removed]:
+        standard = [{k: _standardise(v).mean(1) for k, v in layer.items()} for layer in scores]
+        removed = _nothing(plan)
+        _take(plan, standard, plan.budget, removed)
+        return _sorted(removed)
+
+
+def _standardise(scores: torch.Tensor) -> torch.Tensor:
+    values = scores.double()
+    spread_ = values.std() if values.numel() > 1 else torch.zeros(())
+    return (values - values.mean()) / spread_.clamp_min(1e-30)
+
+
+def _nothing(plan: Plan) -> list[dict[str, list[int]]]:
+    return [{k: [] for k in plan.kinds} for _ in range(plan.architecture.num_layers)]
+
+
+def _sorted(removed: list[dict[str, list[int]]]) -> list[Removed]:
+    return [{k: torch.tensor(sorted(v), dtype=torch.int64) for k, v in r.items()} for r in removed]
+
+
+def _take(plan: Plan, scores: Sequence[Scores], budget: int, removed: list[dict[str, list[int]]]) -> int:
+    """Remove units in ascending order of score as long as they fit into the budget; what was spent.
+
+    A unit that would overshoot is passed over and cheaper ones behind it fill what is left, so that the budget is
+    met to within the cheapest unit.
+    """
+    rows = []
+    for i in plan.layers:
+        for kind, values in scores[i].items():
+            cost = plan.cost(kind, i)
+            rows += [(v, i, kind, u, cost) for u, v in enumerate(values.double().tolist())]
+    rows.sort(key=lambda r: (r[0], r[1], r[2], r[3]))
+    limit = {(i, k): plan.architecture.units(k, i) - 1 for i in plan.layers for k in scores[i]}
+    cheapest = min(r[4] for r in rows)
+    spent = 0
+    for _, i, kind, unit, cost in rows:
+        if budget - spent < cheapest / 2:
+            break
+        over = spent + cost - budget
+        if len(removed[i][kind]) < limit[i, kind] and (over <= 0 or (cost == cheapest and over < cost / 2)):
+            removed[i][kind].append(unit)
+            spent += cost
+    return spent
+
+
+def lowest_units(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices of the ``count`` units with the lowest mean score, ascending (int64)."""
+    order = scores.double().mean(1).argsort(stable=True)
+    return order[:count].sort().values.cpu()
+
+
+def _threshold(
+    keys: Sequence[tuple[int, str]], score: Callable[[int, str], torch.Tensor], count: int
+) -> tuple[dict[tuple[int, str], int], dict[tuple[int, str], int]]:
+    """How many scores of every matrix lie below the ``count``-th lowest of all, and how many equal it.
+
+    Non-negative floats sort like their bits, so two histograms (upper, then lower 16 bits) find the exact threshold
+    while only one matrix's scores are held.
+    """
+
+    def bits(key: tuple[int, str]) -> torch.Tensor:
+        return score(*key).float().contiguous().view(torch.int32).flatten().long()
+
+    if count <= 0:
+        return dict.fromkeys(keys, 0), dict.fromkeys(keys, 0)
+    upper = torch.zeros(1 << 16, dtype=torch.int64)
+    for key in keys:
+        upper += torch.bincount(bits(key) >> 16, minlength=1 << 16)
+    high = int((upper.cumsum(0) >= count).nonzero()[0])
+    before = int(upper[:high].sum())
+    lower = torch.zeros(1 << 16, dtype=torch.int64)
+    for key in keys:
+        own = bits(key)
+        lower += torch.bincount(own[own >> 16 == high] & 0xFFFF, minlength=1 << 16)
+    low = int((lower.cumsum(0) >= count - before).nonzero()[0])
+    threshold = (high << 16) + low
+    below, ties = {}, {}
+    for key in keys:
+        own = bits(key)
+        below[key], ties[key] = int((own < threshold).sum()), int((own == threshold).sum())
+    return below, ties
+
+
+ALLOCATIONS: dict[str, type[Allocation]] = {c.name: c for c in (Uniform, Global, OWL, Standardised)}
+
+
+def resolve_allocation(chosen: str | Allocation) -> Allocation:
+    """An allocation from its name or an instance."""
+    if isinstance(chosen, Allocation):
+        return chosen
+    if chosen not in ALLOCATIONS:
+        raise unknown("allocation", chosen, ALLOCATIONS)
+    return ALLOCATIONS[chosen]()

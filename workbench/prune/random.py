@@ -1,0 +1,41 @@
+"""Random pruning: the control that every other method must beat.
+
+    S_ij ~ U(0, 1), independent, from one seed per weight shape and position in the model
+
+Not a published method. Seeded: the same seed gives the same mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from workbench.prune._method import WeightMethod, method
+from workbench.prune.statistics import SiteStatistics
+
+
+@method
+@dataclass(frozen=True)
+class Random(WeightMethod):
+    """Uniform random scores.
+
+    Attributes
+    ----------
+    seed
+        Of the scores.
+    """
+
+    seed: int = 0
+
+    name: ClassVar[str] = "random"
+    title: ClassVar[str] = "Random"
+    formula: ClassVar[str] = "S_ij ~ U(0, 1)"
+
+    def score(self, weight: torch.Tensor, inputs: SiteStatistics | None) -> torch.Tensor:
+        """Random scores ``[out, in]``; the weights only vary the stream, so that equal shapes differ."""
+        del inputs
+        salt = int(weight.double().abs().sum().mul(1e6).round().item()) % (2**31)
+        generator = torch.Generator().manual_seed(self.seed * 2**31 + salt)
+        return torch.rand(weight.shape, generator=generator).to(weight.device)
