@@ -122,6 +122,7 @@ def server_command(folder: Path, port: int, notebook: str, *, browser: bool) -> 
         f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url=/lab/tree/{notebook}",
         "--ServerApp.answer_yes=True",  # one Ctrl-C is enough
+        "--Application.log_level=WARN",  # the address is not lost among notices
         "--LabApp.news_url=",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
