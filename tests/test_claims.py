@@ -38,6 +38,7 @@ from workbench.data import Text, check_disjoint
 from workbench.errors import ArgumentError, DataError
 from workbench.measure._statistics import crossed_interval, mean_interval
 from workbench.models import LM
+from workbench.prune._controls import RandomChannels, RandomLayers
 from workbench.results import Provenance
 
 
@@ -291,3 +292,13 @@ def test_command_records_and_writes(
         command.run(given(method="wanda", all=True))
     with pytest.raises(ArgumentError, match="did you mean 'wanda'"):
         command.run(given(method="wnda"))
+
+
+@pytest.mark.parametrize("control", [RandomChannels(), RandomLayers()])
+def test_controls_are_seeded_and_meet_the_budget(context: Context, control: Any) -> None:
+    pruned = [context.prune(control, seed, sparsity=0.34) for seed in (0, 0, 1)]
+    removed = [(p.recipe.removed, p.recipe.removed_layers) for p in pruned]
+    assert removed[0] == removed[1]
+    assert pruned[0].report.true_sparsity == pytest.approx(0.34, abs=0.05)
+    runs = {context.run(control, seed, sparsity=0.34).perplexity for seed in range(6)}
+    assert len(runs) > 1

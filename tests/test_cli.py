@@ -24,7 +24,7 @@ from workbench.jobs import Progress, Step
 from workbench.prune import Citation, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("lab", "prune", "eval", "models", "methods")
+NAMES = ("lab", "prune", "eval", "models", "methods", "replicate")
 
 
 def info(name: str, needs: tuple[str, ...] = ()) -> SimpleNamespace:
