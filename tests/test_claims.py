@@ -38,6 +38,7 @@ from workbench.data import Text, check_disjoint
 from workbench.errors import ArgumentError, DataError
 from workbench.measure._statistics import crossed_interval, mean_interval
 from workbench.models import LM
+from workbench.prune import registry
 from workbench.prune._controls import RandomChannels, RandomLayers
 from workbench.results import Provenance
 
@@ -302,3 +303,12 @@ def test_controls_are_seeded_and_meet_the_budget(context: Context, control: Any)
     assert pruned[0].report.true_sparsity == pytest.approx(0.34, abs=0.05)
     runs = {context.run(control, seed, sparsity=0.34).perplexity for seed in range(6)}
     assert len(runs) > 1
+
+
+def test_every_published_method_carries_a_claim_that_can_fail() -> None:
+    known = module.claims()
+    assert set(known) == {name for name, cls in registry().items() if cls.citation is not None}
+    for name, claim in known.items():
+        assert claim.statement.endswith(".")
+        assert claim.setting
+        assert claim.check.than != name

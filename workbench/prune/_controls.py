@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from workbench.prune._method import ChannelMethod, LayerMethod, LayerView, ModelView
+from workbench.prune._method import PROTECT_FROM, ChannelMethod, LayerMethod, LayerView, ModelView
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,21 @@ class RandomChannels(ChannelMethod):
     ----------
     seed
         Of the scores.
+    ends
+        How many first and last layers are left alone, as `Method.protect`: some papers compare so.
     """
 
     seed: int = 0
+    ends: tuple[int, int] = (0, 0)
 
     name: ClassVar[str] = "random-channels"
     title: ClassVar[str] = "Random channels"
     formula: ClassVar[str] = "S_u ~ U(0, 1)"
+
+    def protected(self, layers: int) -> frozenset[int]:
+        """The first and last layers that are left alone."""
+        first, last = self.ends if layers >= PROTECT_FROM else (0, 0)
+        return frozenset(range(first)) | frozenset(range(layers - last, layers))
 
     def score(self, layer: LayerView, kind: str) -> torch.Tensor:
         """One random number per unit ``[units, 1]``."""

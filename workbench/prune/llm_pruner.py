@@ -20,7 +20,9 @@ from typing import ClassVar
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from workbench.claims import Claim, LowerPerplexity
 from workbench.errors import unknown
+from workbench.prune._controls import RandomChannels
 from workbench.prune._method import ChannelMethod, Citation, LayerView, method
 
 
@@ -51,6 +53,11 @@ class LLMPruner(ChannelMethod):
         2023,
         "2305.11627",
         "NeurIPS",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "At 20 %, without tuning, lower perplexity than random groups of the same layers.",
+        "LLaMA-7B, WikiText2, 128 tokens: 19.09 against 27.51 (dense 12.62)",
+        LowerPerplexity(than=RandomChannels(ends=(4, 2)), sparsity=0.2),
     )
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import torch
 
+from workbench.claims import Claim, LowerPerplexity
 from workbench.errors import ArgumentError
 from workbench.prune._method import Citation, WeightMethod, method
 from workbench.prune.statistics import SiteStatistics
@@ -45,6 +46,11 @@ class RIA(WeightMethod):
         "Plug-and-Play: An Efficient Post-training Pruning Method for Large Language Models",
         2024,
         venue="ICLR, OpenReview Tr0lPx9woF",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "At 50 %, lower perplexity than Wanda.",
+        "LLaMA, LLaMA-2 and OPT, 7B to 70B, WikiText2, unstructured 50 %",
+        LowerPerplexity(than="wanda", sparsity=0.5),
     )
 
     def score(self, weight: torch.Tensor, inputs: SiteStatistics | None) -> torch.Tensor:

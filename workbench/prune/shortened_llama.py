@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from workbench.architecture import Architecture
+from workbench.claims import Claim, Faster
 from workbench.data import Tokens
 from workbench.errors import ArgumentError, unknown
 from workbench.jobs import Progress
@@ -53,6 +54,11 @@ class ShortenedLlama(LayerMethod):
         "Shortened LLaMA: Depth Pruning for Large Language Models with Comparison of Retraining Methods",
         2024,
         "2402.02834",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "At equal size, decodes faster than a model pruned in width.",
+        "LLaMA-7B and Vicuna, 20 % to 35 %, batch 1, against LLM-Pruner and others, on GPUs",
+        Faster(than="llm-pruner", sparsity=0.2),
     )
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import torch
 
+from workbench.claims import Claim, LowerPerplexity
 from workbench.errors import ArgumentError, unknown
 from workbench.prune._method import Citation, LayerMethod, ModelView, method
 
@@ -45,6 +46,11 @@ class ShortGPT(LayerMethod):
         "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect",
         2024,
         "2403.03853",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "Dropping redundant layers keeps more than pruning channels at about the same size.",
+        "LLaMA-2 and Baichuan2, 7B and 13B, 25 %: benchmark scores above LLM-Pruner's (here: perplexity)",
+        LowerPerplexity(than="llm-pruner", sparsity=0.2),
     )
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import torch
 
+from workbench.claims import Claim, LowerPerplexity
 from workbench.prune import _obs
 from workbench.prune._method import Citation, Solver, WeightMethod, method
 from workbench.prune.masks import Pattern
@@ -53,6 +54,11 @@ class SparseGPT(WeightMethod):
         2023,
         "2301.00774",
         "ICML",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "At 50 %, stays close to dense in one shot where magnitude collapses.",
+        "OPT and BLOOM up to 175B, WikiText2; LLaMA-2-7B by Wanda's authors: 6.51 against 14.89 (dense 5.12)",
+        LowerPerplexity(than="magnitude", sparsity=0.5),
     )
 
     def score(self, weight: torch.Tensor, inputs: SiteStatistics | None) -> torch.Tensor:

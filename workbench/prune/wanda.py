@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import torch
 
+from workbench.claims import Claim, LowerPerplexity
 from workbench.errors import ArgumentError
 from workbench.prune._method import Citation, WeightMethod, method
 from workbench.prune.statistics import SiteStatistics
@@ -38,6 +39,11 @@ class Wanda(WeightMethod):
         2024,
         "2306.11695",
         "ICLR",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "At 50 %, lower perplexity than magnitude, though no weight is updated.",
+        "LLaMA-2-7B, WikiText2, 4096 tokens: 6.42 against 14.89 (dense 5.12)",
+        LowerPerplexity(than="magnitude", sparsity=0.5),
     )
 
     def score(self, weight: torch.Tensor, inputs: SiteStatistics | None) -> torch.Tensor:
