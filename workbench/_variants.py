@@ -48,9 +48,9 @@ class Choice:
         return {name: value for name, value in fields.items() if value is not None}
 
     @property
-    def scoring(self) -> tuple[str, str | None, str | None]:
-        """What the scores and their ranking depend on."""
-        return self.method, self.units, self.pattern
+    def scoring(self) -> tuple[str | None, ...]:
+        """What the scores and their ranking depend on: all but the sparsity and the repair."""
+        return self.method, self.units, self.pattern, self.allocation
 
     def __str__(self) -> str:
         extra = [x for x in (self.pattern, self.units, self.allocation, self.repair) if x]

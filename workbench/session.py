@@ -3,7 +3,7 @@
     Session(model) --choose--> preview --prune--> Variant --apply, undo, redo--> current --export--> folder
 
 A session is what a user interface holds; it draws nothing and knows no widget. The model it was given is
-never changed. Scores are computed once per method, units and pattern, so that `Session.frame` answers while
+never changed. Scores are computed once per choice of stages, so that `Session.frame` answers while
 a slider moves. Long methods take ``progress`` and run one at a time: a second one waits for its turn.
 """
 
@@ -181,10 +181,10 @@ class Session:
         if key not in self._previews:
             with self._alone(progress):
                 calibration, _ = self.tokens()
-                stages = {"pattern": choice.pattern, "units": choice.units, "seed": self.seed}
-                self._previews[key] = score(
-                    lm, choice.method, calibration=calibration, progress=progress, **stages
-                )
+                method, units, pattern, allocation = choice.scoring
+                stages = {"units": units, "pattern": pattern, "allocation": allocation, "seed": self.seed}
+                made = score(lm, method, calibration=calibration, progress=progress, **stages)
+                self._previews[key] = made
         return self._previews[key]
 
     def frame(self, sparsity: float | None = None) -> Any:

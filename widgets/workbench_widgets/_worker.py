@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from workbench.jobs import Job, Progress, Step
+from workbench.session import Stage
 
 T = TypeVar("T")
 INTERVAL = 0.1  # seconds between two progress reports
@@ -127,7 +128,10 @@ class _Run:
         self._job: Job[Any] | None = None
 
     def start(self, function: Callable[..., Any]) -> None:
-        self._job = Job(function, listener=self._heard, done=self._ended)
+        def work(progress: Progress) -> None:
+            self._finished(function(progress=progress))  # here, so that what goes wrong in it is told too
+
+        self._job = Job(work, listener=self._heard, done=self._ended)
         if self._cancelled.is_set():
             self._job.cancel()
 
@@ -138,7 +142,7 @@ class _Run:
         return True
 
     def _heard(self, step: Step) -> None:
-        stage = step.partial if type(step.partial).__name__ == "Stage" else None
+        stage = step.partial if isinstance(step.partial, Stage) else None
         if stage is not None:
             self._part, self._parts, self.what = stage.index, stage.count, stage.what
         now = time.monotonic()
@@ -161,10 +165,8 @@ class _Run:
         return f"{self.what}: {inner}" if self.what else inner
 
     def _ended(self, job: Job[Any]) -> None:
-        state = {"kind": self.kind, "state": job.state, "text": ENDINGS[job.state], "fraction": 1.0}
-        state["seconds"] = time.monotonic() - self._start
+        state: dict[str, Any] = {"kind": self.kind, "state": job.state, "text": ENDINGS[job.state]}
+        state.update(fraction=1.0, seconds=time.monotonic() - self._start)
         self._runner.ended(self, job.error)
         self._runner.hear(self, state, None)
         self.over = True
-        if job.state == "done":
-            self._finished(job.result())

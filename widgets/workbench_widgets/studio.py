@@ -167,11 +167,10 @@ class Studio(View):
                 self._runner.cancel()
             self._latest.ask((self.sparsity, self.request))
         else:
-            self._runner.run("score", "Scoring", self.session.preview, lambda _: self._scored())
-
-    def _scored(self) -> None:
-        self.publish(job=dict(_IDLE))
-        self._latest.ask((self.sparsity, self.request))
+            ask = self._latest.ask
+            self._runner.run(
+                "score", "Scoring", self.session.preview, lambda _: ask((self.sparsity, self.request))
+            )
 
     def _draw(self, wanted: tuple[float, int]) -> None:
         if self.session.ready:
