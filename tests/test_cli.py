@@ -497,3 +497,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("--version")
     assert capsys.readouterr().out == f"sparse-workbench {workbench.__version__}\n"
+
+
+def test_layer_methods_read_text_even_without_statistics() -> None:
+    plain, layers = info("magnitude"), info("shortened-llama")
+    layers.family = "layers"
+    assert not prune.reads_text(plain)
+    assert prune.reads_text(layers)
+    assert prune.reads_text(info("wanda", ("norm",)))

@@ -33,15 +33,18 @@ def run(given: argparse.Namespace) -> int:
     known = {info.name: info for info in workbench.methods()}
     if given.name is None:
         rows = [("method", "removes", "needs", "paper")]
-        rows += [
-            (i.name, ", ".join(i.units), ", ".join(i.needs) or "nothing", short(i)) for i in known.values()
-        ]
+        rows += [(i.name, ", ".join(i.units), needed(i), short(i)) for i in known.values()]
         print(table(rows))
     elif given.name in known:
         print(explain(known[given.name]))
     else:
         raise unknown("method", given.name, known)
     return 0
+
+
+def needed(info: MethodInfo) -> str:
+    """What a method wants to know of the data."""
+    return ", ".join(info.needs) or ("text" if info.family == "layers" else "nothing")
 
 
 def short(info: MethodInfo) -> str:
@@ -60,7 +63,7 @@ def explain(info: MethodInfo) -> str:
         ("formula", info.formula),
         ("removes", ", ".join(info.units)),
         ("patterns", ", ".join(info.patterns) or "-"),
-        ("statistics", ", ".join(info.needs) or "none: no calibration text is read"),
+        ("needs", needed(info)),
         ("allocation", f"{info.default_allocation} (--allocation changes it)"),
         ("repair", f"{info.default_repair} (--repair changes it)"),
         ("parameters", ", ".join(f"{k}={v!r}" for k, v in info.parameters.items()) or "-"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from workbench.data import Tokens
     from workbench.jobs import Progress
     from workbench.models import LM
-    from workbench.prune import Pruned
+    from workbench.prune import MethodInfo, Pruned
 
 EPILOG = """\
 examples:
@@ -119,7 +119,7 @@ def work(given: argparse.Namespace, progress: Progress) -> tuple[Pruned, Saved]:
         lm,
         given.method,
         **asked,
-        calibration=tokens(given, lm, bool(known[given.method].needs)),
+        calibration=tokens(given, lm, reads_text(known[given.method])),
         of=given.of,
         apply=given.apply,
         seed=given.seed,
@@ -127,6 +127,11 @@ def work(given: argparse.Namespace, progress: Progress) -> tuple[Pruned, Saved]:
         progress=progress,
     )
     return pruned, checkpoint.save(pruned, given.out, progress=progress)
+
+
+def reads_text(info: MethodInfo) -> bool:
+    """Whether a method looks at text: for statistics of the inputs, or to see what a layer is worth."""
+    return bool(info.needs) or info.family == "layers"
 
 
 def tokens(given: argparse.Namespace, lm: LM, needed: bool) -> Tokens | None:
