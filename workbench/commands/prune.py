@@ -24,7 +24,6 @@ from workbench.errors import ArgumentError
 
 if TYPE_CHECKING:
     from workbench.checkpoint import Saved
-
     from workbench.data import Tokens
     from workbench.jobs import Progress
     from workbench.models import LM
