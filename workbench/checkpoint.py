@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -164,7 +165,7 @@ def _try_config(arch: Architecture, kind: str, changes: dict[str, Any]) -> PreTr
         with torch.device("meta"), quiet():
             config = AutoConfig.for_model(kind, **values)
             twin = AutoModelForCausalLM.from_config(config)
-    except (ValueError, TypeError, RuntimeError, AttributeError):  # the configuration refuses these sizes
+    except (StrictDataclassError, ValueError, TypeError, RuntimeError, AttributeError):  # it refuses these sizes
         return None
     ours = {k: tuple(v.shape) for k, v in arch.module.state_dict().items()}
     theirs = {k: tuple(v.shape) for k, v in twin.state_dict().items()}

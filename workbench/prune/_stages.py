@@ -54,7 +54,7 @@ class Work:
     progress: Progress
     removed: list[dict[str, torch.Tensor]] = field(default_factory=list)
     removed_layers: tuple[int, ...] = ()
-    _dense_statistics: Statistics | None = None
+    memo: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def run(self) -> None:
         """Prune ``target``."""
@@ -69,7 +69,7 @@ class Work:
         """The budget, for the allocation."""
         protected = self.method.protected(self.dense.num_layers)
         needs = self.dense_statistics(self.allocation.needs) if self.allocation.needs else None
-        return Plan(self.dense, self.budget + extra, self.kinds, protected, needs)
+        return Plan(self.dense, self.budget + extra, self.kinds, protected, needs, self.memo)
 
     def dense_statistics(self, needs: frozenset[str]) -> Statistics:
         """Statistics of the dense model: from the cache, or by one pass."""

@@ -16,6 +16,7 @@ import torch
 
 from workbench.architecture import Architecture, matrix
 from workbench.errors import ArgumentError, unknown
+from workbench.prune._ranking import Entry, take, threshold_counts
 from workbench.prune.statistics import Statistics
 
 Scores = dict[str, torch.Tensor]
@@ -38,6 +39,8 @@ class Plan:
         Layers that must not be touched.
     statistics
         Of the dense model, if the allocation needs any.
+    memo
+        What a rule computed that does not depend on the budget; shared by plans that differ in their budget only.
     """
 
     architecture: Architecture
@@ -45,6 +48,7 @@ class Plan:
     kinds: tuple[str, ...] = ()
     protected: frozenset[int] = frozenset()
     statistics: Statistics | None = None
+    memo: dict[str, torch.Tensor] = field(default_factory=dict)
     layers: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -200,9 +204,9 @@ class OWL(PerLayer):
     needs: ClassVar[frozenset[str]] = frozenset({"norm"})
 
     def shares(self, plan: Plan) -> torch.Tensor:
-        if plan.statistics is None:
-            raise ArgumentError("allocation='owl' needs statistics of the inputs: pass calibration text")
-        outliers = torch.tensor([self.outliers(plan, i) for i in plan.layers], dtype=torch.float64)
+        if "outliers" not in plan.memo:
+            plan.memo["outliers"] = torch.tensor([self.outliers(plan, i) for i in plan.layers]).double()
+        outliers = plan.memo["outliers"]
         sizes = torch.tensor([plan.size(i) for i in plan.layers], dtype=torch.float64)
         asked = plan.budget / float(sizes.sum())
         spread_ = outliers - outliers.min()
@@ -217,7 +221,7 @@ class OWL(PerLayer):
             raise ArgumentError("allocation='owl' needs statistics of the inputs: pass calibration text")
         sites, a = plan.statistics.layer(layer).sites, plan.architecture
         scores = [
-            (matrix(a.linear(layer, p)).float().cpu().abs() * sites[a.site_of(p)].rms).flatten()
+            (matrix(a.linear(layer, p)).float().abs() * sites[a.site_of(p)].rms).flatten()
             for p in a.linear_paths
         ]
         everything = torch.cat(scores)
@@ -247,7 +251,7 @@ class Global(Allocation):
 
     def weights(self, plan: Plan, score: Callable[[int, str], torch.Tensor]) -> dict[tuple[int, str], int]:
         keys = [(i, p) for i in plan.layers for p in plan.architecture.linear_paths]
-        below, ties = _threshold(keys, score, plan.budget)
+        below, ties = threshold_counts(keys, score, plan.budget)
         counts, left = {}, plan.budget - sum(below.values())
         for key in keys:
             take = min(left, ties[key])
@@ -258,12 +262,16 @@ class Global(Allocation):
     def units(self, plan: Plan, scores: Sequence[Scores]) -> list[Removed]:
         total = sum(plan.size(i) for i in plan.layers)
         order = sorted(plan.kinds, key=lambda k: -max(plan.cost(k, i) for i in plan.layers))
-        left, removed = plan.budget, _nothing(plan)
+        left, removed = plan.budget, [dict[str, torch.Tensor]() for _ in scores]
         for position, kind in enumerate(order):
             share = sum(plan.architecture.units(kind, i) * plan.cost(kind, i) for i in plan.layers) / total
             budget = left if position == len(order) - 1 else round(plan.budget * share)
-            left -= _take(plan, [{kind: s[kind].mean(1)} for s in scores], budget, removed)
-        return _sorted(removed)
+            entries = [Entry(i, kind, scores[i][kind].mean(1), plan.cost(kind, i)) for i in plan.layers]
+            taken, spent = take(entries, budget)
+            left -= spent
+            for (layer, _), units in taken.items():
+                removed[layer][kind] = units
+        return removed
 
 
 @dataclass(frozen=True)
@@ -284,10 +292,15 @@ class Standardised(Allocation):
         )
 
     def units(self, plan: Plan, scores: Sequence[Scores]) -> list[Removed]:
-        standard = [{k: _standardise(v).mean(1) for k, v in layer.items()} for layer in scores]
-        removed = _nothing(plan)
-        _take(plan, standard, plan.budget, removed)
-        return _sorted(removed)
+        entries = [
+            Entry(i, kind, _standardise(values).mean(1), plan.cost(kind, i))
+            for i in plan.layers
+            for kind, values in scores[i].items()
+        ]
+        removed = [dict[str, torch.Tensor]() for _ in scores]
+        for (layer, kind), units in take(entries, plan.budget)[0].items():
+            removed[layer][kind] = units
+        return removed
 
 
 def _standardise(scores: torch.Tensor) -> torch.Tensor:
@@ -296,75 +309,10 @@ def _standardise(scores: torch.Tensor) -> torch.Tensor:
     return (values - values.mean()) / spread_.clamp_min(1e-30)
 
 
-def _nothing(plan: Plan) -> list[dict[str, list[int]]]:
-    return [{k: [] for k in plan.kinds} for _ in range(plan.architecture.num_layers)]
-
-
-def _sorted(removed: list[dict[str, list[int]]]) -> list[Removed]:
-    return [{k: torch.tensor(sorted(v), dtype=torch.int64) for k, v in r.items()} for r in removed]
-
-
-def _take(plan: Plan, scores: Sequence[Scores], budget: int, removed: list[dict[str, list[int]]]) -> int:
-    """Remove units in ascending order of score as long as they fit into the budget; what was spent.
-
-    A unit that would overshoot is passed over and cheaper ones behind it fill what is left, so that the budget is
-    met to within the cheapest unit.
-    """
-    rows = []
-    for i in plan.layers:
-        for kind, values in scores[i].items():
-            cost = plan.cost(kind, i)
-            rows += [(v, i, kind, u, cost) for u, v in enumerate(values.double().tolist())]
-    rows.sort(key=lambda r: (r[0], r[1], r[2], r[3]))
-    limit = {(i, k): plan.architecture.units(k, i) - 1 for i in plan.layers for k in scores[i]}
-    cheapest = min(r[4] for r in rows)
-    spent = 0
-    for _, i, kind, unit, cost in rows:
-        if budget - spent < cheapest / 2:
-            break
-        over = spent + cost - budget
-        if len(removed[i][kind]) < limit[i, kind] and (over <= 0 or (cost == cheapest and over < cost / 2)):
-            removed[i][kind].append(unit)
-            spent += cost
-    return spent
-
-
 def lowest_units(scores: torch.Tensor, count: int) -> torch.Tensor:
     """Indices of the ``count`` units with the lowest mean score, ascending (int64)."""
     order = scores.double().mean(1).argsort(stable=True)
     return order[:count].sort().values.cpu()
-
-
-def _threshold(
-    keys: Sequence[tuple[int, str]], score: Callable[[int, str], torch.Tensor], count: int
-) -> tuple[dict[tuple[int, str], int], dict[tuple[int, str], int]]:
-    """How many scores of every matrix lie below the ``count``-th lowest of all, and how many equal it.
-
-    Non-negative floats sort like their bits, so two histograms (upper, then lower 16 bits) find the exact threshold
-    while only one matrix's scores are held.
-    """
-
-    def bits(key: tuple[int, str]) -> torch.Tensor:
-        return score(*key).float().contiguous().view(torch.int32).flatten().long()
-
-    if count <= 0:
-        return dict.fromkeys(keys, 0), dict.fromkeys(keys, 0)
-    upper = torch.zeros(1 << 16, dtype=torch.int64)
-    for key in keys:
-        upper += torch.bincount(bits(key) >> 16, minlength=1 << 16)
-    high = int((upper.cumsum(0) >= count).nonzero()[0])
-    before = int(upper[:high].sum())
-    lower = torch.zeros(1 << 16, dtype=torch.int64)
-    for key in keys:
-        own = bits(key)
-        lower += torch.bincount(own[own >> 16 == high] & 0xFFFF, minlength=1 << 16)
-    low = int((lower.cumsum(0) >= count - before).nonzero()[0])
-    threshold = (high << 16) + low
-    below, ties = {}, {}
-    for key in keys:
-        own = bits(key)
-        below[key], ties[key] = int((own < threshold).sum()), int((own == threshold).sum())
-    return below, ties
 
 
 ALLOCATIONS: dict[str, type[Allocation]] = {c.name: c for c in (Uniform, Global, OWL, Standardised)}

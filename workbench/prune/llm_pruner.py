@@ -66,13 +66,13 @@ class LLMPruner(ChannelMethod):
 
     def score(self, layer: LayerView, kind: str) -> torch.Tensor:
         """Summed Taylor terms of every unit, ``[units, 1]``."""
-        total = torch.zeros(layer.architecture.units(kind, layer.index))
+        total = torch.zeros(layer.architecture.units(kind, layer.index), device=layer.architecture.module.device)
         for slot in layer.architecture.slots(kind, layer.index):
             module = layer.architecture.linear(layer.index, slot.module)
             gradient = layer.statistics.gradients[f"{slot.module}.weight"]
-            terms = layer.weight(slot.module).cpu() * (gradient.T if isinstance(module, Conv1D) else gradient)
+            terms = layer.weight(slot.module) * (gradient.T if isinstance(module, Conv1D) else gradient)
             if self.salience == "element":
                 terms = terms.abs()
             along = terms if terms.ndim == 1 else terms.sum(1 - slot.axis)
-            total += along[slot.index].sum(1)
+            total += along[slot.index.to(along.device)].sum(1)
         return total.abs()[:, None]

@@ -8,7 +8,7 @@ distribution of the sparsity at which its weights go (255 levels). A frame is th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from workbench.jobs import Progress
 from workbench.models import as_lm
 from workbench.prune._method import ChannelMethod, LayerMethod, Method, WeightMethod
 from workbench.prune._stages import Work, channel_scores, layer_scores, layers_to_remove
-from workbench.prune.allocations import Allocation, PerLayer, Plan
+from workbench.prune.allocations import Allocation, PerLayer
 from workbench.prune.masks import n_of_m
 from workbench.prune.pipeline import prepare
 from workbench.prune.statistics import LayerStatistics
 
 LEVELS = 255
+BINS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,14 +151,24 @@ def _order(work: Work, method: WeightMethod, scores: torch.Tensor) -> torch.Tens
     if method.compare == "row":
         rank = scores.argsort(1).argsort(1).float() / scores.shape[1]
     else:
-        flat = torch.empty(scores.numel())
-        flat[scores.flatten().argsort()] = torch.arange(scores.numel(), dtype=torch.float32) / scores.numel()
-        rank = flat.view_as(scores)
+        bins = _bins(scores)
+        rank = _ranks(torch.bincount(bins.flatten(), minlength=BINS))[bins]
     return rank.repeat_interleave(r, 0).repeat_interleave(c, 1) if r * c > 1 else rank
+
+
+def _bins(scores: torch.Tensor) -> torch.Tensor:
+    """Scores in bins of 0.4 % of their value: non-negative floats sort like their bits."""
+    return scores.float().cpu().contiguous().view(torch.int32).long() >> 15
+
+
+def _ranks(histogram: torch.Tensor) -> torch.Tensor:
+    """The share of all scores that lie below each bin, float32 ``[BINS]``."""
+    return ((histogram.cumsum(0) - histogram).double() / histogram.sum()).float()
 
 
 def _levels(order: torch.Tensor, tile: int) -> np.ndarray:
     """Share kept of each cell at each level, uint8 ``[levels + 2, tile, tile]``."""
+    order = order.cpu()
     rows = torch.arange(order.shape[0]) * tile // order.shape[0]
     columns = torch.arange(order.shape[1]) * tile // order.shape[1]
     bins = (order * LEVELS).long().clamp(0, LEVELS + 1)
@@ -177,9 +188,14 @@ def _weight_shares(work: Work, sizes: np.ndarray, total: int) -> Callable[[float
     if not isinstance(rule, PerLayer):
         raise ArgumentError(f"allocation={rule.name!r} cannot be previewed for weights")
 
+    work.budget = 0
+    plan = work.plan()
+
+    rule.shares(plan)  # what does not depend on the budget is computed here, not under the slider
+
     def shares(sparsity: float) -> np.ndarray:
-        work.budget = min(round(sparsity * total), int(sizes.sum()))
-        per_layer = rule.shares(work.plan()).numpy() / sizes.sum(1)
+        asked = replace(plan, budget=min(round(sparsity * total), int(sizes.sum())))
+        per_layer = rule.shares(asked).numpy() / sizes.sum(1)
         return np.repeat(per_layer[:, None], sizes.shape[1], 1)
 
     return shares
@@ -188,18 +204,16 @@ def _weight_shares(work: Work, sizes: np.ndarray, total: int) -> Callable[[float
 def _joint_weights(work: Work, method: WeightMethod, tile: int, total: int) -> Any:
     """Global selection: every cell keeps the distribution of its scores' global rank, by a fine common histogram."""
     arch = work.dense
-    edges = 1 << 16
-    histogram = torch.zeros(edges, dtype=torch.int64)
+    histogram = torch.zeros(BINS, dtype=torch.int64)
 
     def bins(layer: int, path: str, statistics: LayerStatistics) -> torch.Tensor:
         inputs = statistics.sites.get(arch.site_of(path))
-        scores = method.score(matrix(arch.linear(layer, path)).float(), inputs)
-        return scores.contiguous().view(torch.int32).long() >> 15
+        return _bins(method.score(matrix(arch.linear(layer, path)).float(), inputs))
 
     for layer, statistics in enumerate(work.layer_statistics(method.needs)):
         for path in arch.linear_paths:
-            histogram += torch.bincount(bins(layer, path, statistics).flatten(), minlength=edges)
-    rank = ((histogram.cumsum(0) - histogram).double() / histogram.sum()).float()
+            histogram += torch.bincount(bins(layer, path, statistics).flatten(), minlength=BINS)
+    rank = _ranks(histogram)
     shape = (arch.num_layers, len(arch.linear_paths))
     levels = np.zeros((LEVELS + 2, *shape, tile, tile), np.uint8)
     for layer, statistics in enumerate(work.layer_statistics(method.needs)):
@@ -217,20 +231,21 @@ def _joint_weights(work: Work, method: WeightMethod, tile: int, total: int) -> A
 
 def _channels(work: Work, method: ChannelMethod, tile: int, total: int) -> Any:
     scores, arch = list(channel_scores(work, method)), work.dense
-    plain = {k: [arch.slots(k, i) for i in range(arch.num_layers)] for k in work.kinds}
+    slots = {k: [arch.slots(k, i) for i in range(arch.num_layers)] for k in work.kinds}
     costs = {(k, i): arch.unit_parameters(k, i) for k in work.kinds for i in range(arch.num_layers)}
-    most = sum(work.plan().room(i) for i in work.plan().layers) if work.budget else 0
+    work.budget = 0
+    plan = work.plan()
+    most = sum(plan.room(i) for i in plan.layers)
 
     def frame(sparsity: float) -> tuple[np.ndarray, np.ndarray, int]:
-        work.budget = min(round(sparsity * total), most) if most else 0
-        removed = work.allocation.units(work.plan(), scores)
+        removed = work.allocation.units(replace(plan, budget=min(round(sparsity * total), most)), scores)
         cells = np.full((arch.num_layers, len(arch.linear_paths), tile, tile), 255, np.uint8)
         kept = np.ones(cells.shape[:2], np.float32)
         gone = 0
         for layer, kinds in enumerate(removed):
             for kind, units in kinds.items():
                 gone += len(units) * costs[kind, layer]
-                for slot in plain[kind][layer] if len(units) else ():
+                for slot in slots[kind][layer] if len(units) else ():
                     if slot.module in arch.linear_paths:
                         _draw(arch, cells, kept, layer, slot, units, tile)
         return kept, cells, gone
@@ -264,6 +279,3 @@ def _layers(work: Work, method: LayerMethod, tile: int, total: int) -> Any:
         return kept, cells.copy(), sum(arch.layer_parameters(i) for i in gone)
 
     return frame
-
-
-__all__ = ["Frame", "Plan", "Preview", "preview"]

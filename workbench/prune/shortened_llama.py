@@ -84,7 +84,7 @@ class ShortenedLlama(LayerMethod):
         scores = []
         for index, layer in enumerate(model.architecture.layers):
             gradients = model.statistics.layer(index).gradients
-            terms = [(p.detach().cpu() * gradients[n]).abs().sum() for n, p in layer.named_parameters()]
+            terms = [(p.detach() * gradients[n]).abs().sum() for n, p in layer.named_parameters()]
             scores.append(torch.stack(terms).double().sum())
         return torch.stack(scores)
 

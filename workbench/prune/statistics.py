@@ -192,12 +192,13 @@ class Statistics:
 
     folders: Mapping[str, Path]
     layers: int
+    device: str = "cpu"
 
     def layer(self, index: int) -> LayerStatistics:
-        """The statistics of layer ``index``."""
+        """The statistics of layer ``index``, on ``device``."""
         merged = LayerStatistics()
         for kind, folder in self.folders.items():
-            for name, tensor in load_file(folder / f"layer_{index:03d}.safetensors").items():
+            for name, tensor in load_file(folder / f"layer_{index:03d}.safetensors", self.device).items():
                 _put(merged, kind, name, tensor)
         return merged
 
@@ -248,7 +249,7 @@ def collect(
     fingerprint
         Of the model, as `workbench.models.fingerprint` gives it: with the tokens' hash it is the cache's key.
     cache
-        Folder of the cache; default: ``statistics`` in the workbench's cache folder.
+        Folder of the cache; default: WORKBENCH_STATISTICS, else ``statistics`` in the workbench's cache folder.
 
     Raises
     ------
@@ -281,7 +282,7 @@ def collect(
 
         for index, layer in gradients(architecture, tokens, progress):
             write(folders["gradient"] / f"layer_{index:03d}.safetensors", layer)
-    return Statistics(folders, count)
+    return Statistics(folders, count, str(architecture.module.device))
 
 
 def _stream(
@@ -334,8 +335,9 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, s
 
 
 def _home(cache: Path | None) -> Path:
-    if cache is not None:
-        return Path(cache)
+    chosen = cache or os.environ.get("WORKBENCH_STATISTICS")
+    if chosen:
+        return Path(chosen)
     from workbench.weights import cache_dir
 
     return cache_dir() / "statistics"
