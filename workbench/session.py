@@ -64,8 +64,8 @@ class Session:
     Attributes
     ----------
     dense : LM
-        The model that was given: the same weights in modules of its own, so that nothing that runs in a thread
-        here disturbs what you run there.
+        The model that was given: the same weights in modules of its own, so that nothing that runs in a
+        thread here disturbs what you run there.
     choice : Choice
         What the next `prune` does; changed by `choose`.
     prompt : str

@@ -128,7 +128,8 @@ def _environment(folder: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
     }
     roots = [str(Path(__file__).parents[2] / part) for part in ("", "kernels", "widgets")]
-    return {**own, **settings, "PYTHONPATH": os.pathsep.join(roots)}
+    inherited = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    return {**own, **settings, "PYTHONPATH": os.pathsep.join([*roots, *inherited])}
 
 
 def _write_settings(folder: Path) -> None:

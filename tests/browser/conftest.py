@@ -72,10 +72,11 @@ def host(page: Any) -> ViewHost:
 
 @pytest.fixture
 def picture() -> Callable[[Any, str], None]:
-    """Keeps a screenshot for people to look at."""
+    """Keeps a screenshot of a page or of one element, for people to look at."""
 
-    def take(page: Any, name: str, **options: Any) -> None:
+    def take(shown: Any, name: str) -> None:
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=ARTEFACTS / f"{name}.png", **{"full_page": True, **options})
+        options = {"full_page": True} if hasattr(shown, "keyboard") else {}
+        shown.screenshot(path=ARTEFACTS / f"{name}.png", **options)
 
     return take
