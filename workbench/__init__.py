@@ -39,6 +39,8 @@ _HOME = {
 __all__ = [*_HOME, "prune"]
 
 if TYPE_CHECKING:
+    from workbench_widgets import studio
+
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text
     from workbench.jobs import Job, Progress
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
     from workbench.prune import Recipe, methods, prune
     from workbench.prune.preview import preview
     from workbench.session import Session
-    from workbench_widgets import studio
 
 
 def __getattr__(name: str) -> Any:

@@ -177,15 +177,13 @@ class Architecture:
     def linear_names(self) -> tuple[str, ...]:
         """Short, unique names of `linear_paths`, e.g. ``q_proj``."""
         last = [p.rsplit(".", 1)[-1] for p in self.linear_paths]
-        return tuple(
-            p if last.count(name) > 1 else name for p, name in zip(self.linear_paths, last, strict=True)
-        )
+        return tuple(p if last.count(name) > 1 else name for p, name in zip(self.linear_paths, last, strict=True))
 
-    def linear(self, layer: int, path: str) -> nn.Module:
+    def linear(self, layer: int, path: str) -> Any:
         """The linear map at ``path`` of layer number ``layer``."""
         return self.layers[layer].get_submodule(path)
 
-    def linears(self, layer: int) -> dict[str, nn.Module]:
+    def linears(self, layer: int) -> dict[str, Any]:
         """Prunable linear maps of one layer by short name."""
         return {n: self.linear(layer, p) for n, p in zip(self.linear_names, self.linear_paths, strict=True)}
 
@@ -272,7 +270,7 @@ class Architecture:
         return sum(p.numel() for p in held.values())
 
     def parameters(self, of: str = "non-embedding") -> int:
-        """True number of parameters: of the model without embeddings and head, or of ``"all"``; tied ones count once."""
+        """Number of parameters, without embeddings and head or of ``"all"``; tied ones count once."""
         if of not in ("non-embedding", "all"):
             raise unknown("of", of, ("non-embedding", "all"))
         total = sum(p.numel() for p in self.module.parameters())

@@ -165,7 +165,13 @@ def _try_config(arch: Architecture, kind: str, changes: dict[str, Any]) -> PreTr
         with torch.device("meta"), quiet():
             config = AutoConfig.for_model(kind, **values)
             twin = AutoModelForCausalLM.from_config(config)
-    except (StrictDataclassError, ValueError, TypeError, RuntimeError, AttributeError):  # it refuses these sizes
+    except (
+        StrictDataclassError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        AttributeError,
+    ):  # it refuses these sizes
         return None
     ours = {k: tuple(v.shape) for k, v in arch.module.state_dict().items()}
     theirs = {k: tuple(v.shape) for k, v in twin.state_dict().items()}
@@ -204,9 +210,7 @@ def per_layer_config(arch: Architecture) -> dict[str, Any]:
     """config.json of a per-layer checkpoint: the dense sizes, and under ``per_layer_config`` each layer's own."""
     config = arch.module.config.to_dict()
     keys = arch.family.sizes
-    own = {
-        str(i): {k: v for k, v in zip(keys, _sizes(arch, i), strict=True) if k} for i in range(arch.num_layers)
-    }
+    own = {str(i): {k: v for k, v in zip(keys, _sizes(arch, i), strict=True) if k} for i in range(arch.num_layers)}
     return config | {"per_layer_config": own, "architectures": [type(arch.module).__name__]}
 
 

@@ -84,9 +84,7 @@ def fingerprint(module: torch.nn.Module) -> str:
 _UNIMPORTANT = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
 
 
-def wrap(
-    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, source: str = "memory"
-) -> LM:
+def wrap(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, source: str = "memory") -> LM:
     """Make a handle from a transformers model that is already in memory (it is not copied).
 
     Raises
@@ -143,7 +141,7 @@ def load(
     >>> lm                                                                           # doctest: +SKIP
     LM('default', LlamaForCausalLM, 134.5 M parameters)
     """
-    name = "default" if source in (None, "", "default") else os.fspath(source)  # type: ignore[arg-type]
+    name = "default" if source in (None, "", "default") else os.fspath(source)
     folder, options = _locate(name)
     options |= {"trust_remote_code": trust_remote_code}
     with _reading(name), quiet():
@@ -154,7 +152,8 @@ def load(
         else:
             module = _from_pretrained(folder, dtype, options)
         tokenizer = _tokenizer(folder, options)
-    return wrap(module.to(device), tokenizer, name)
+    moved: Any = module.to(device)  # type: ignore[arg-type]
+    return wrap(moved, tokenizer, name)
 
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Tiny models of every family, and one battery of checks for every method: for our tests and for plug-ins.
 
-    >>> from workbench.testing import check_method, tiny_lm
-    >>> check_method("magnitude", tiny_lm("llama"))                                  # doctest: +SKIP
+>>> from workbench.testing import check_method, tiny_lm
+>>> check_method("magnitude", tiny_lm("llama"))                                  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -131,7 +131,11 @@ def _check_budget(method: Any, lm: LM, tokens: Tokens, sparsity: float) -> None:
         "layers": arch.layer_parameters(0),
     }[method.family]
     miss = abs(report.true_sparsity - sparsity) * report.base
-    _require(miss <= unit, f"the budget at {sparsity} is missed by {miss:.0f} parameters (a unit is {unit})", method)
+    _require(
+        miss <= unit,
+        f"the budget at {sparsity} is missed by {miss:.0f} parameters (a unit is {unit})",
+        method,
+    )
     if method.family == "weights":
         counted = sum(m.zeroed for m in report.modules)
         _require(counted == report.zeroed, "the report does not add up", method)

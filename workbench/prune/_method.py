@@ -183,6 +183,7 @@ class LayerMethod(Method):
 
     family: ClassVar[str] = "layers"
     units: ClassVar[tuple[str, ...]] = ("layer",)
+
     @abstractmethod
     def score(self, model: ModelView) -> torch.Tensor:
         """Score every layer: float64 ``[layers]``, higher = keep; ``inf`` = never remove."""

@@ -57,8 +57,7 @@ def take(entries: Sequence[Entry], budget: int) -> tuple[dict[Key, torch.Tensor]
             spent += int(cost[at])
     picked = np.array(chosen, dtype=np.int64)
     removed = {
-        (e.layer, e.kind): torch.from_numpy(np.sort(unit[picked[owner[picked] == i]]))
-        for i, e in enumerate(entries)
+        (e.layer, e.kind): torch.from_numpy(np.sort(unit[picked[owner[picked] == i]])) for i, e in enumerate(entries)
     }
     return removed, spent
 
@@ -93,5 +92,3 @@ def threshold_counts(
         own = bits(key)
         below[key], ties[key] = int((own < threshold).sum()), int((own == threshold).sum())
     return below, ties
-
-

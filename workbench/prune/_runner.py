@@ -22,7 +22,7 @@ from workbench.jobs import Progress
 BATCH_TOKENS = 2048
 
 
-class Stop(Exception):  # noqa: N818 - control flow, never seen outside
+class Stop(Exception):
     """Raised by a hook once nothing after it is needed."""
 
 
@@ -83,7 +83,13 @@ class LayerRunner:
         out = self.architecture.layers[index](hidden, *args, **kwargs)
         return out[0] if isinstance(out, tuple) else out
 
-    def run(self, index: int, *, keep: bool = True, each: Callable[[torch.Tensor, torch.Tensor], None] | None = None) -> None:
+    def run(
+        self,
+        index: int,
+        *,
+        keep: bool = True,
+        each: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
+    ) -> None:
         """Run layer ``index`` over all batches.
 
         Parameters
@@ -128,7 +134,7 @@ def stubbed(layers: nn.ModuleList, stub: Callable[..., torch.Tensor]) -> Iterato
         return lambda hidden, *args, **kwargs: stub(index, hidden, args, kwargs)
 
     for index, layer in enumerate(layers):
-        layer.forward = forward(index)  # type: ignore[method-assign]
+        layer.forward = forward(index)
     try:
         yield
     finally:

@@ -221,8 +221,7 @@ class OWL(PerLayer):
             raise ArgumentError("allocation='owl' needs statistics of the inputs: pass calibration text")
         sites, a = plan.statistics.layer(layer).sites, plan.architecture
         scores = [
-            (matrix(a.linear(layer, p)).float().abs() * sites[a.site_of(p)].rms).flatten()
-            for p in a.linear_paths
+            (matrix(a.linear(layer, p)).float().abs() * sites[a.site_of(p)].rms).flatten() for p in a.linear_paths
         ]
         everything = torch.cat(scores)
         return float((everything > self.m * everything.mean()).double().mean())
@@ -244,7 +243,7 @@ def _clip(shares: torch.Tensor, most: torch.Tensor, budget: int) -> torch.Tensor
 
 @dataclass(frozen=True)
 class Global(Allocation):
-    """The lowest scores go, wherever in the model they are; neurons and KV groups are each ranked among themselves."""
+    """The lowest scores of the model go; neurons and KV groups are each ranked among themselves."""
 
     name: ClassVar[str] = "global"
     joint: ClassVar[bool] = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,14 +42,14 @@ def unshare(module: PreTrainedModel, original: PreTrainedModel) -> None:
                 held[name] = own[id(tensor)]  # type: ignore[assignment]
 
 
-def set_matrix(module: nn.Module, weight: torch.Tensor) -> None:
+def set_matrix(module: Any, weight: torch.Tensor) -> None:
     """Replace the weight of a linear map by ``[out, in]``, in the dtype that it had."""
     old = module.weight
     value = (weight.T if isinstance(module, Conv1D) else weight).to(old.dtype).contiguous()
     module.weight = nn.Parameter(value, requires_grad=old.requires_grad)
 
 
-def add_bias(module: nn.Module, bias: torch.Tensor | None) -> None:
+def add_bias(module: Any, bias: torch.Tensor | None) -> None:
     """Add to the bias of a linear map, making one if there is none."""
     if bias is None:
         return
@@ -99,9 +100,7 @@ def remove_units(architecture: Architecture, layer: int, removed: Mapping[str, t
                 continue
             set_matrix(module, matrix(module).index_select(slot.axis, keep.to(module.weight.device)))
             if slot.axis == 0 and module.bias is not None:
-                module.bias = nn.Parameter(
-                    module.bias.detach()[keep], requires_grad=module.weight.requires_grad
-                )
+                module.bias = nn.Parameter(module.bias.detach()[keep], requires_grad=module.weight.requires_grad)
     if plans:
         architecture.resize(layer)
 
@@ -137,4 +136,4 @@ def remove_layers(architecture: Architecture, layers: Iterable[int]) -> None:
     for number, layer in enumerate(stay):
         for part in layer.modules():
             if hasattr(part, "layer_idx"):
-                part.layer_idx = number
+                setattr(part, "layer_idx", number)  # noqa: B010 - a module's attributes are typed as tensors

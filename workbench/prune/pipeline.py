@@ -140,7 +140,9 @@ def prepare(
     if apply not in ("remove", "zero"):
         raise unknown("apply", apply, ("remove", "zero"))
     if chosen.family != "weights" and str(form) != "unstructured":
-        raise ArgumentError(f"pattern={pattern!r} is for methods that prune weights; {chosen.name} prunes {chosen.units}")
+        raise ArgumentError(
+            f"pattern={pattern!r} is for methods that prune weights; {chosen.name} prunes {chosen.units}"
+        )
     rule = resolve_allocation(allocation or chosen.allocation)
     fix = resolve_repair(repair or chosen.repair)
     if isinstance(chosen, LayerMethod) and (rule.name != "uniform" or fix.name != "none"):
@@ -212,9 +214,7 @@ def _report(work: Work, shapes: list[dict[str, int]], before: int, base: int, of
         for name, path in zip(names, target.linear_paths, strict=True):
             left = matrix(target.linear(position, path))
             zeroed = _zeroed(work, layer, path, left)
-            modules.append(
-                ModuleReport(layer, name, left.numel() - zeroed, zeroed, sizes[name] - left.numel())
-            )
+            modules.append(ModuleReport(layer, name, left.numel() - zeroed, zeroed, sizes[name] - left.numel()))
         position += 1
     after = target.parameters("all")
     return Report(tuple(modules), before, after, _all_zeroed(work, modules), before - after, base, of)
@@ -240,15 +240,11 @@ def _all_zeroed(work: Work, modules: list[ModuleReport]) -> int:
     if work.apply == "remove":
         return 0
     target = work.target
-    units = sum(
-        len(u) * target.unit_parameters(k, i) for i, r in enumerate(work.removed) for k, u in r.items()
-    )
+    units = sum(len(u) * target.unit_parameters(k, i) for i, r in enumerate(work.removed) for k, u in r.items())
     return units + sum(target.layer_parameters(i) for i in work.removed_layers)
 
 
 def _recipe(work: Work, lm: LM, asked: float, of: str, seed: int) -> Recipe:
-    named = {"allocation": work.allocation, "repair": work.repair}
-    stages = {k: {"name": v.name, **asdict(v)} for k, v in named.items()}
     return Recipe(
         method=work.method.name,
         parameters=work.method.parameters,
@@ -264,7 +260,8 @@ def _recipe(work: Work, lm: LM, asked: float, of: str, seed: int) -> Recipe:
         calibration=work.tokens.provenance if work.tokens is not None else {},
         removed=tuple({k: tuple(v.tolist()) for k, v in r.items()} for r in work.removed),
         removed_layers=work.removed_layers,
-        **stages,
+        allocation={"name": work.allocation.name, **asdict(work.allocation)},
+        repair={"name": work.repair.name, **asdict(work.repair)},
     )
 
 

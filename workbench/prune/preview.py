@@ -135,7 +135,7 @@ def _weights(work: Work, method: WeightMethod, tile: int, total: int) -> Any:
         gone = shares(sparsity)
         level = np.clip(np.rint(gone * LEVELS), 0, LEVELS).astype(int)
         cells = np.take_along_axis(levels, level[None, :, :, None, None], 0)[0]
-        return (1 - gone).astype(np.float32), cells, int(round((gone * sizes).sum()))
+        return (1 - gone).astype(np.float32), cells, round(float((gone * sizes).sum()))
 
     return frame
 
@@ -254,7 +254,13 @@ def _channels(work: Work, method: ChannelMethod, tile: int, total: int) -> Any:
 
 
 def _draw(
-    arch: Architecture, cells: np.ndarray, kept: np.ndarray, layer: int, slot: Any, units: torch.Tensor, tile: int
+    arch: Architecture,
+    cells: np.ndarray,
+    kept: np.ndarray,
+    layer: int,
+    slot: Any,
+    units: torch.Tensor,
+    tile: int,
 ) -> None:
     """Darken the rows or columns of one matrix that go."""
     column, size = arch.linear_paths.index(slot.module), slot.index.numel()

@@ -149,9 +149,7 @@ def _need(inputs: SiteStatistics | None, name: str) -> SiteStatistics:
     return inputs
 
 
-REPAIRS: dict[str, type[Repair]] = {
-    c.name: c for c in (NoRepair, BiasCompensation, LeastSquares, SparseGPTUpdate)
-}
+REPAIRS: dict[str, type[Repair]] = {c.name: c for c in (NoRepair, BiasCompensation, LeastSquares, SparseGPTUpdate)}
 
 
 def resolve_repair(chosen: str | Repair) -> Repair:

@@ -209,9 +209,7 @@ class Pruned(Result):
 
         a = self.lm.architecture
         return {
-            (i, name): (matrix(m) == 0).cpu().numpy()
-            for i in range(a.num_layers)
-            for name, m in a.linears(i).items()
+            (i, name): (matrix(m) == 0).cpu().numpy() for i in range(a.num_layers) for name, m in a.linears(i).items()
         }
 
     def _headline(self) -> str:
@@ -223,7 +221,10 @@ class Pruned(Result):
         rows = [
             ("method", f"{r.method} {dict(r.parameters) or ''}".strip()),
             ("asked", f"{r.sparsity:.4g} of {r.of} parameters, {r.pattern}"),
-            ("stages", f"allocation {r.allocation.get('name')}, repair {r.repair.get('name')}, apply {r.apply}"),
+            (
+                "stages",
+                f"allocation {r.allocation.get('name')}, repair {r.repair.get('name')}, apply {r.apply}",
+            ),
             ("calibration", r.calibration.get("text", "none")),
             ("wall time (s)", round(self.seconds, 2)),
             ("peak memory (MiB)", round(self.peak_bytes / 2**20)),

@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from workbench.architecture import Architecture
+from workbench.architecture import Architecture, matrix
 from workbench.data import Tokens
 from workbench.errors import ArgumentError, unknown
 from workbench.jobs import Progress
@@ -286,7 +286,11 @@ def collect(
 
 
 def _stream(
-    architecture: Architecture, tokens: Tokens, kinds: list[str], folders: Mapping[str, Path], progress: Progress
+    architecture: Architecture,
+    tokens: Tokens,
+    kinds: list[str],
+    folders: Mapping[str, Path],
+    progress: Progress,
 ) -> None:
     """One forward pass, layer by layer; goes on from the last hidden states on disk."""
     count = architecture.num_layers
@@ -355,10 +359,8 @@ def _make_room(home: Path, architecture: Architecture, kinds: list[str]) -> None
     """Check the disk, and forget the statistics used longest ago when the cache has grown past its bound."""
     from workbench.measure.memory import require_disk
 
-    per_layer = 0
-    for site in architecture.sites.values():
-        width = int(architecture.linear(0, site[0]).weight.numel() ** 0.5) + 1
-        per_layer += 4 * width * (width if "gram" in kinds else 4)
+    widths = [int(matrix(architecture.linear(0, paths[0])).shape[1]) for paths in architecture.sites.values()]
+    per_layer = sum(4 * w * (w if "gram" in kinds else 4) for w in widths)
     if "gradient" in kinds:
         per_layer += 4 * architecture.layer_parameters(0)
     home.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -372,5 +374,3 @@ def _make_room(home: Path, architecture: Architecture, kinds: list[str]) -> None
         with contextlib.suppress(OSError):
             shutil.rmtree(entry)
         sizes.pop(entry)
-
-
