@@ -101,7 +101,10 @@ def test_apply_undo_export_and_code(studio, tmp_path):
     assert studio.exported["folder"] == str(tmp_path / "out")
     assert (tmp_path / "out" / "config.json").is_file()
     studio._heard(None, {"command": "code"}, None)
-    assert sent == [{"code": studio.session.to_python()}]
+    variant = studio.session.variants[0]
+    studio.set_state({"sparsity": 0.2})
+    studio._heard(None, {"command": "code"}, None)
+    assert sent == [{"code": studio.session.to_python(variant)}, {"code": studio.session.to_python()}]
 
 
 def test_errors_reach_the_screen(studio, tmp_path):
@@ -117,6 +120,21 @@ def test_errors_reach_the_screen(studio, tmp_path):
     settled(studio)
     assert "holds something already" in studio.error["text"]
     assert studio.job["state"] == "failed"
+
+
+def test_picking_a_variant_shows_its_figures_also_after_cancelling(studio):
+    for sparsity in (0.5, 0.9):
+        studio.set_state({"sparsity": sparsity})
+        studio.prune()
+        settled(studio)
+    second = studio.quality["after"]["perplexity"]
+    studio.set_state({"selected": 1})
+    assert studio.quality["after"]["perplexity"] != second
+    shown = studio.quality
+    studio.prune()
+    studio.cancel()
+    settled(studio)
+    assert studio.quality == shown
 
 
 def test_a_second_command_waits_for_the_first(studio):

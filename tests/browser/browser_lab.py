@@ -58,9 +58,7 @@ class Lab:
         """A copy of a notebook open on a page with an idle kernel; the kernel goes afterwards."""
         shutil.copy(source, self.root / source.name)
         kind = {"path": source.name, "name": source.name, "type": "notebook", "kernel": {"name": "python3"}}
-        session = self.api(
-            "POST", "/api/sessions", kind
-        )  # before the page, which would start a second kernel
+        session = self.api("POST", "/api/sessions", kind)  # before the page, which would start a second kernel
         try:
             page.goto(f"{self.base}/doc/tree/{source.name}?token={TOKEN}", wait_until="domcontentloaded")
             page.locator(".jp-Notebook").wait_for(timeout=90_000)

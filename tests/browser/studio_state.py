@@ -106,9 +106,7 @@ def pruned() -> dict[str, Any]:
     same = {"ratio": 1.01, "low": 0.97, "high": 1.05, "verdict": "the same"}
     said = " Paris.\n\nThe capital of France is Paris. It is a city of light."
     other = " a city of the French Republic, and the city of Paris is the capital of the"
-    protocol = (
-        "pydoc_data.topics of Python 3.11.7; windows of 512 tokens, no overlap, float32; [95 % interval]"
-    )
+    protocol = "pydoc_data.topics of Python 3.11.7; windows of 512 tokens, no overlap, float32; [95 % interval]"
     return {
         "quality": {"before": curve(25.4, 8, 1), "after": curve(38.2, 8, 1), "protocol": protocol},
         "size": {"dense": dense, "pruned": {**dense, "nonzero": 81_400_000}},

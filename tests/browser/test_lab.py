@@ -14,9 +14,7 @@ from playwright.sync_api import expect
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "notebooks" / "tutorials" / "01_prune_a_real_model.ipynb"
-ERRORS = ", ".join(
-    f".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.{m}']" for m in ("error", "stderr")
-)
+ERRORS = ", ".join(f".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.{m}']" for m in ("error", "stderr"))
 FRAME_MS = 100  # from moving the slider to the new picture of all layers
 TINY = f"""import sys
 sys.path.append({str(ROOT / "tests")!r})
@@ -70,10 +68,11 @@ def work_through(page: Any, picture: Callable[..., None], name: str, *, seconds:
     button(page, "Apply").click()
     expect(page.locator(".wb-header")).to_contain_text("on top of 1:")
     button(page, "Copy as Python").click()
-    expect(page.get_by_role("region", name="Python that does the same")).to_contain_text(
-        "workbench.prune(model"
-    )
+    expect(page.get_by_role("region", name="Python that does the same")).to_contain_text("workbench.prune(model")
     picture(studio, f"{name}-6-applied")
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false", timeout=20_000)
+    picture(studio, f"{name}-7-dark")
     assert page.get_by_role("alert").filter(has_text="Error").count() == 0
     return latencies
 

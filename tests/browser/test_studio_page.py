@@ -44,9 +44,7 @@ def test_the_picture_is_drawn_cell_by_cell(shown, host):
         "removed": 3,
         "total": 4,
     }
-    raw = {
-        k: {"__b64__": base64.b64encode(v.tobytes()).decode()} for k, v in (("cells", cells), ("kept", kept))
-    }
+    raw = {k: {"__b64__": base64.b64encode(v.tobytes()).decode()} for k, v in (("cells", cells), ("kept", kept))}
     page = shown({"frame": header, **raw})
     colour = """([x, y]) => { const c = document.querySelector(".wb-canvas");
       return [...c.getContext("2d").getImageData(c.width * x, c.height * y, 1, 1).data]; }"""
@@ -69,9 +67,7 @@ def test_arrow_keys_walk_over_the_cells_and_are_spoken(shown):
 
 def test_handled_keys_do_not_reach_the_notebook(shown):
     page = shown()
-    page.evaluate(
-        "window.leaked = []; document.addEventListener('keydown', (e) => window.leaked.push(e.key))"
-    )
+    page.evaluate("window.leaked = []; document.addEventListener('keydown', (e) => window.leaked.push(e.key))")
     page.locator(".wb-canvas").focus()
     page.keyboard.press("ArrowDown")
     page.get_by_role("slider").focus()
@@ -191,9 +187,7 @@ def test_errors_appear_and_can_be_dismissed(shown, host):
     page = shown()
     assert page.get_by_role("alert").text_content().strip() in ("", "Dismiss")
     host.receive(error={"id": 1, "text": "unknown method '<b>x</b>'"})
-    assert "unknown method '<b>x</b>'" in page.get_by_role("alert").text_content(), (
-        "shown as text, not as HTML"
-    )
+    assert "unknown method '<b>x</b>'" in page.get_by_role("alert").text_content(), "shown as text, not as HTML"
     button(page, "Dismiss").click()
     assert not page.locator(".wb-error").is_visible()
     host.receive(error={"id": 2, "text": "again"})

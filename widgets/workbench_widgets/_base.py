@@ -104,9 +104,7 @@ class View(anywidget.AnyWidget):
                 target.write_text(page, encoding="utf-8")
             except OSError as error:
                 reason = error.strerror
-                raise ArgumentError(
-                    f"path={str(path)!r} cannot be written ({reason}): name another file"
-                ) from error
+                raise ArgumentError(f"path={str(path)!r} cannot be written ({reason}): name another file") from error
         return page
 
     def frozen(self) -> dict[str, Any]:

@@ -119,11 +119,7 @@ def keeping(session: Session) -> dict[str, Any]:
 
 def exported(saved: Any) -> dict[str, Any]:
     """Where a checkpoint lies and who can read it."""
-    how = (
-        "plain transformers"
-        if saved.kind == "transformers"
-        else "layers of different sizes: workbench.load reads it"
-    )
+    how = "plain transformers" if saved.kind == "transformers" else "layers of different sizes: workbench.load reads it"
     return {"folder": str(saved.folder), "bytes": saved.bytes, "how": how}
 
 
@@ -186,11 +182,7 @@ def _method(info: Any) -> dict[str, Any]:
     citation = info.citation
     url = f"arXiv:{citation.arxiv}" if citation is not None and citation.arxiv else ""
     text = f"{citation.authors} ({citation.year}). {citation.title}." if citation is not None else ""
-    data = (
-        "gradients on calibration text"
-        if "gradient" in info.needs
-        else "calibration text, forward passes only"
-    )
+    data = "gradients on calibration text" if "gradient" in info.needs else "calibration text, forward passes only"
     needs = f"Needs {data}." if info.needs else "Needs no data."
     return {
         "name": info.name,
@@ -212,10 +204,8 @@ def _name(lm: LM) -> str:
 
 def _speed(speed: Any) -> dict[str, Any]:
     phases = {"prefill": speed.prefill, "decode": speed.decode}
-    made = {
-        k: {"ratio": p.ratio, "low": p.low, "high": p.high, "verdict": p.verdict} for k, p in phases.items()
-    }
-    note = (
-        f"{speed.prompt_tokens} tokens in, {speed.new_tokens} out, {speed.threads} threads; above 1 is faster"
-    )
+    names = ("ratio", "low", "high", "verdict")
+    made = {phase: {n: getattr(timing, n) for n in names} for phase, timing in phases.items()}
+    threads = "1 thread" if speed.threads == 1 else f"{speed.threads} threads"
+    note = f"{speed.prompt_tokens} tokens in, {speed.new_tokens} out, {threads}; above 1 is faster"
     return json_ready({**made, "note": note})

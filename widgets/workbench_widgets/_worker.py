@@ -86,11 +86,16 @@ class Runner:
         return run.kind if run is not None and not run.over else ""
 
     def run(
-        self, kind: str, text: str, function: Callable[..., Any], finished: Callable[[Any], None]
+        self,
+        kind: str,
+        text: str,
+        function: Callable[..., Any],
+        finished: Callable[[Any], None],
+        stopped: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start a job; ``finished`` gets its value, in the job's thread."""
+        """Start a job; in its thread ``finished`` gets its value, or ``stopped`` is called when there is none."""
         self.cancel()
-        run = self._current = _Run(self, kind, finished)
+        run = self._current = _Run(self, kind, finished, stopped)
         self._tell({"kind": kind, "state": "running", "text": text, "fraction": 0.0})
         run.start(function)
 
@@ -117,9 +122,9 @@ class Runner:
 class _Run:
     """One job of a `Runner`: turns its steps into what is told."""
 
-    def __init__(self, runner: Runner, kind: str, finished: Callable[[Any], None]) -> None:
+    def __init__(self, runner: Runner, kind: str, finished: Callable[[Any], None], stopped: Callable[[], None]) -> None:
         self.kind, self.over = kind, False
-        self._runner, self._finished = runner, finished
+        self._runner, self._finished, self._stopped = runner, finished, stopped
         self.what = ""
         self._part, self._parts = 0, 1
         self._told = 0.0
@@ -167,6 +172,8 @@ class _Run:
     def _ended(self, job: Job[Any]) -> None:
         state: dict[str, Any] = {"kind": self.kind, "state": job.state, "text": ENDINGS[job.state]}
         state.update(fraction=1.0, seconds=time.monotonic() - self._start)
+        if job.state != "done":
+            self._stopped()
         self._runner.ended(self, job.error)
         self._runner.hear(self, state, None)
         self.over = True

@@ -93,6 +93,7 @@ class Studio(View):
         self.observe(self._chosen, "choice")
         self.observe(self._moved, ["sparsity", "request"])
         self.observe(self._prompted, "prompt")
+        self.observe(self._picked, "selected")
         self.on_msg(self._heard)
         self._score()
 
@@ -113,6 +114,9 @@ class Studio(View):
     def _prompted(self, change: Any) -> None:
         self.session.prompt = change["new"]
 
+    def _picked(self, _: Any) -> None:
+        self.publish(**self._figures())
+
     def _heard(self, _: Any, content: dict[str, Any], __: Any) -> None:
         commands: dict[str, Callable[[], Any]] = {
             "prune": self.prune,
@@ -121,7 +125,7 @@ class Studio(View):
             "undo": lambda: self._move(self.session.undo),
             "redo": lambda: self._move(self.session.redo),
             "export": lambda: self.export(content.get("folder", "")),
-            "code": lambda: self.send({"code": self.session.to_python()}),
+            "code": lambda: self.send({"code": self._python()}),
         }
         with self._reporting():
             commands[content["command"]]()
@@ -132,7 +136,7 @@ class Studio(View):
         """Prune as chosen and measure; figures appear as they come."""
         self._refuse_if_busy()
         self.publish(quality={}, size={}, speed={}, samples={}, exported={}, error={})
-        self._runner.run("prune", "Pruning", self.session.prune, self._pruned)
+        self._runner.run("prune", "Pruning", self.session.prune, self._pruned, self._unpruned)
 
     def export(self, folder: str | Path) -> None:
         """Write the selected variant as a checkpoint."""
@@ -168,9 +172,7 @@ class Studio(View):
             self._latest.ask((self.sparsity, self.request))
         else:
             ask = self._latest.ask
-            self._runner.run(
-                "score", "Scoring", self.session.preview, lambda _: ask((self.sparsity, self.request))
-            )
+            self._runner.run("score", "Scoring", self.session.preview, lambda _: ask((self.sparsity, self.request)))
 
     def _draw(self, wanted: tuple[float, int]) -> None:
         if self.session.ready:
@@ -181,9 +183,13 @@ class Studio(View):
         self.publish(**_state.found(part, partial, self.quality))
 
     def _pruned(self, variant: Any) -> None:
-        self.publish(**_state.figures(variant), **_state.keeping(self.session), selected=variant.number)
+        self.publish(**_state.keeping(self.session), selected=variant.number)
+        self.publish(**self._figures())
         if not self.session.ready:
             self._score()
+
+    def _unpruned(self) -> None:
+        self.publish(**self._figures())
 
     def _exported(self, saved: Any) -> None:
         self.publish(exported=_state.exported(saved))
@@ -194,11 +200,26 @@ class Studio(View):
         self.publish(**_state.keeping(self.session), error={})
         self._score()
 
+    def _selected(self) -> Any:
+        return next((v for v in self.session.variants if v.number == self.selected), None)
+
     def _variant(self) -> Any:
-        for variant in self.session.variants:
-            if variant.number == self.selected:
-                return variant
-        raise ArgumentError("no variant is selected: prune, then pick one of the list")
+        chosen = self._selected()
+        if chosen is None:
+            raise ArgumentError("no variant is selected: prune, then pick one of the list")
+        return chosen
+
+    def _figures(self) -> dict[str, Any]:
+        """Figures of the selected variant; empty panels where there is none."""
+        chosen = self._selected()
+        empty: dict[str, Any] = {"quality": {}, "size": {}, "speed": {}, "samples": {}}
+        return empty if chosen is None else _state.figures(chosen)
+
+    def _python(self) -> str:
+        """Of the selected variant, or of what is chosen now where that is something else."""
+        chosen = self._selected()
+        same = chosen is not None and chosen.lineage[-1] == self.session.choice
+        return self.session.to_python(chosen if same else None)
 
     def _refuse_if_busy(self) -> None:
         if self._runner.kind not in ("", "score"):

@@ -23,7 +23,5 @@ def view(result: Any) -> Any:
         If it cannot show itself.
     """
     if not hasattr(result, "_repr_mimebundle_"):
-        raise ArgumentError(
-            f"view() got {type(result).__name__}: pass a result, e.g. of workbench.prune(...)"
-        )
+        raise ArgumentError(f"view() got {type(result).__name__}: pass a result, e.g. of workbench.prune(...)")
     return result

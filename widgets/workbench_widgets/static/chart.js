@@ -28,7 +28,7 @@ function line(kind, curve, x, y, domain) {
 
 function names(drawn, x, y) {
   const heights = drawn.map(([, , curve]) => y(curve[curve.length - 1][1]));
-  const [a, b] = drawn.length === 2 ? separate(heights[0], heights[1], 24) : heights;
+  const [a, b] = drawn.length === 2 ? separate(heights[0], heights[1], 27) : heights;
   return drawn.map(([kind, name, curve], i) => {
     const last = curve[curve.length - 1];
     const [left, top] = [x(last[0]) + 8, [a, b][i]];

@@ -67,7 +67,8 @@ export function createRun(actions) {
     bar.hidden = !running;
     bar.value = job.fraction ?? 0;
     const after = Number.isFinite(job.seconds) && !running ? ` (${duration(job.seconds)})` : "";
-    if (text.textContent !== (job.text ?? "") + after) text.textContent = (job.text ?? "") + after;
+    const words = job.kind === "score" && job.state === "done" ? "" : (job.text ?? "") + after;
+    if (text.textContent !== words) text.textContent = words;
     text.dataset.state = job.state;
   }
   return { element, update };
