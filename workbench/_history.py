@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,3 +99,21 @@ class Stages:
             self._progress.step("found", 1, 1, partial=found)
         self._progress.step(what, self._index, self._count, partial=Stage(what, self._index, self._count))
         self._index += 1
+
+
+class Turns:
+    """One long piece of work at a time; what waits for its turn can be cancelled."""
+
+    def __init__(self) -> None:
+        self._busy = threading.Lock()
+
+    @contextmanager
+    def __call__(self, progress: Progress | None) -> Iterator[None]:
+        """Hold the turn inside ``with``."""
+        while not self._busy.acquire(timeout=0.1):
+            if progress is not None:
+                progress.check()
+        try:
+            yield
+        finally:
+            self._busy.release()

@@ -98,11 +98,7 @@ class Samples(Result):
         return f"Samples({self.prompt!r})"
 
     def _sections(self) -> tuple[Section, ...]:
-        return (
-            render.section(
-                "Greedy continuation", [("dense", self.dense or ""), ("pruned", self.pruned or "")]
-            ),
-        )
+        return (render.section("Greedy continuation", [("dense", self.dense or ""), ("pruned", self.pruned or "")]),)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,9 +168,7 @@ def greedy(lm: LM, prompt: str, new_tokens: int, progress: Progress | None = Non
     if new_tokens < 1:
         raise ArgumentError(f"new_tokens={new_tokens}: at least 1 is wanted")
     if lm.tokenizer is None:
-        raise DataError(
-            "this model has no tokenizer, so it cannot continue a prompt: wrap(module, tokenizer)"
-        )
+        raise DataError("this model has no tokenizer, so it cannot continue a prompt: wrap(module, tokenizer)")
     ids = torch.tensor([lm.tokenizer(prompt)["input_ids"]], dtype=torch.long, device=lm.device)
     if not ids.numel():
         raise DataError(f"the prompt {prompt!r} has no tokens: write a word or two")
@@ -191,9 +185,7 @@ def greedy(lm: LM, prompt: str, new_tokens: int, progress: Progress | None = Non
     return str(lm.tokenizer.decode(said))
 
 
-def side_by_side(
-    dense: LM, pruned: LM, prompt: str, new_tokens: int, progress: Progress | None = None
-) -> Samples:
+def side_by_side(dense: LM, pruned: LM, prompt: str, new_tokens: int, progress: Progress | None = None) -> Samples:
     """One prompt continued by two models."""
     said = greedy(dense, prompt, new_tokens, progress)
     return Samples(prompt, said, greedy(pruned, prompt, new_tokens, progress))
@@ -201,7 +193,9 @@ def side_by_side(
 
 def _end_tokens(lm: LM) -> set[int]:
     ends = getattr(lm.module.generation_config, "eos_token_id", None)
-    return set(ends) if isinstance(ends, list) else {ends} - {None}
+    if ends is None:
+        return set()
+    return set(ends) if isinstance(ends, list) else {int(ends)}
 
 
 def running(quality: Quality) -> np.ndarray:
@@ -266,8 +260,6 @@ def python_of(lineage: tuple[Choice, ...], source: str, tokens: str, seed: int) 
     model = "model"
     for choice in lineage:
         given = ", ".join(f"{k}={v!r}" for k, v in choice.arguments().items() if k != "method")
-        lines.append(
-            f"pruned = workbench.prune({model}, {choice.method!r}, {given}, calibration=tokens, seed={seed})"
-        )
+        lines.append(f"pruned = workbench.prune({model}, {choice.method!r}, {given}, calibration=tokens, seed={seed})")
         model = "pruned"
     return "\n".join(lines) + "\n"

@@ -9,16 +9,13 @@ a slider moves. Long methods take ``progress`` and run one at a time: a second o
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from workbench import checkpoint, data, measure
-from workbench._history import Event, History, Stages
+from workbench._history import Event, History, Stages, Turns
 from workbench._variants import (
     MEASURE_DENSE,
     MEASURE_PRUNED,
@@ -104,7 +101,7 @@ class Session:
         self._sizes = (samples, seqlen, windows)
         self._tokens: tuple[Tokens, Tokens] | None = None
         self._previews: dict[Any, Any] = {}
-        self._busy = threading.Lock()
+        self._turn = Turns()
 
     # What there is
 
@@ -179,11 +176,18 @@ class Session:
         choice = self.choice
         key, lm = self._key(choice), self.current
         if key not in self._previews:
-            with self._alone(progress):
+            with self._turn(progress):
                 calibration, _ = self.tokens()
-                method, units, pattern, allocation = choice.scoring
-                stages = {"units": units, "pattern": pattern, "allocation": allocation, "seed": self.seed}
-                made = score(lm, method, calibration=calibration, progress=progress, **stages)
+                made = score(
+                    lm,
+                    choice.method,
+                    units=choice.units,
+                    pattern=choice.pattern,
+                    allocation=choice.allocation,
+                    calibration=calibration,
+                    seed=self.seed,
+                    progress=progress,
+                )
                 self._previews[key] = made
         return self._previews[key]
 
@@ -204,16 +208,14 @@ class Session:
             Whether to time prefill and decode too (some seconds).
         """
         lineage, start = (*self.lineage, self.choice), time.perf_counter()
-        with self._alone(progress):
+        with self._turn(progress):
             tell = Stages(progress, 5 if speed else 4)
             tell("prune")
             calibration, _ = self.tokens()
             chosen = {"calibration": calibration, "seed": self.seed, **self.choice.arguments()}
             pruned = prune_model(self.current, progress=progress, **chosen)
             figures = self._measure(pruned, tell, progress, speed)
-            variant = Variant(
-                self._history.made + 1, lineage, pruned, **figures, seconds=time.perf_counter() - start
-            )
+            variant = Variant(self._history.made + 1, lineage, pruned, **figures, seconds=time.perf_counter() - start)
         self._history.add(variant)
         return variant
 
@@ -245,7 +247,7 @@ class Session:
     ) -> Samples:
         """Continue a prompt (the session's own) greedily with the dense model and a variant (the newest)."""
         chosen = self._history.pick(variant)
-        with self._alone(progress):
+        with self._turn(progress):
             text = self.prompt if prompt is None else prompt
             return side_by_side(self.dense, chosen.pruned.lm, text, max_new_tokens, progress)
 
@@ -276,12 +278,10 @@ class Session:
         """Whether there is an `undo` to take back."""
         return bool(self._history.undone)
 
-    def export(
-        self, folder: str | Path, variant: Variant | None = None, progress: Progress | None = None
-    ) -> Any:
+    def export(self, folder: str | Path, variant: Variant | None = None, progress: Progress | None = None) -> Any:
         """Write a variant (the newest) as a checkpoint, read back and compared; see `workbench.save`."""
         chosen = self._history.pick(variant)
-        with self._alone(progress):
+        with self._turn(progress):
             saved = checkpoint.save(chosen.pruned, Path(folder).expanduser(), progress=progress)
         self._history.log("export", f"{chosen.name} to {folder}")
         return saved
@@ -297,14 +297,3 @@ class Session:
     def _key(self, choice: Choice) -> Any:
         base = self.applied.number if self.applied else 0
         return base, *choice.scoring
-
-    @contextmanager
-    def _alone(self, progress: Progress | None) -> Iterator[None]:
-        """One long piece of work at a time; what waits for its turn can be cancelled."""
-        while not self._busy.acquire(timeout=0.1):
-            if progress is not None:
-                progress.check()
-        try:
-            yield
-        finally:
-            self._busy.release()

@@ -85,7 +85,7 @@ def facts(session: Session) -> dict[str, Any]:
 
 def figures(variant: Variant) -> dict[str, Any]:
     """Everything measured of a variant: quality, size, speed, samples."""
-    quality = {"before": _curve(variant.before), "after": _curve(variant.after)}
+    quality: dict[str, Any] = {"before": _curve(variant.before), "after": _curve(variant.after)}
     quality["protocol"] = _protocol(variant.after.protocol)
     made = {"quality": quality, "size": _sizes(variant.dense_size, variant.size), "speed": {}, "samples": {}}
     if variant.speed is not None:

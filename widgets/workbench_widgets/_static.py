@@ -14,8 +14,8 @@ from workbench.results import Result
 def picture(frame: dict[str, Any], cells: bytes, kept: bytes) -> str:
     """The picture of what is kept, with the share of each kind of module below it."""
     layers, modules, tile = frame["layers"], len(frame["names"]), frame["tile"]
-    image = np.frombuffer(cells, np.uint8).reshape(layers, modules, tile, tile)
-    image = image.transpose(1, 2, 0, 3).reshape(modules * tile, layers * tile) / 255.0
+    tiles = np.frombuffer(cells, np.uint8).reshape(layers, modules, tile, tile)
+    image = tiles.transpose(1, 2, 0, 3).reshape(modules * tile, layers * tile) / 255.0
     shares = np.frombuffer(kept, "<f4").reshape(layers, modules).mean(axis=0)
     names = ", ".join(frame["names"])
     title = f"Kept at {frame['sparsity']:.0%} sparsity, layers from left to right, {names} down"

@@ -63,7 +63,7 @@ class Studio(View):
     _esm = join_modules(*_MODULES)
     _css = (STATIC / "studio.css").read_text(encoding="utf-8")
 
-    catalogue = t.List().tag(sync=True)
+    catalogue: t.List[Any] = t.List().tag(sync=True)
     options = t.Dict().tag(sync=True)
     facts = t.Dict().tag(sync=True)
     choice = t.Dict().tag(sync=True)
@@ -79,7 +79,7 @@ class Studio(View):
     speed = t.Dict().tag(sync=True)
     samples = t.Dict().tag(sync=True)
     prompt = t.Unicode().tag(sync=True)
-    variants = t.List().tag(sync=True)
+    variants: t.List[Any] = t.List().tag(sync=True)
     selected = t.Int(-1).tag(sync=True)
     history = t.Dict().tag(sync=True)
     exported = t.Dict().tag(sync=True)
