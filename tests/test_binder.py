@@ -20,9 +20,7 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def test_python_is_one_that_the_project_supports() -> None:
-    major, minor = map(
-        int, re.fullmatch(r"python-(\d+)\.(\d+)\n", (BINDER / "runtime.txt").read_text()).groups()
-    )
+    major, minor = map(int, re.fullmatch(r"python-(\d+)\.(\d+)\n", (BINDER / "runtime.txt").read_text()).groups())
     assert (3, 11) <= (major, minor) <= (3, 13)
 
 

@@ -34,9 +34,7 @@ def test_supported_pythons(version: tuple[int, ...], good: bool) -> None:
 
 def test_an_old_python_is_replaced_by_one_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
-    monkeypatch.setattr(
-        bootstrap.shutil, "which", lambda name: "/x/python3.12" if name == "python3.12" else None
-    )
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: "/x/python3.12" if name == "python3.12" else None)
     assert bootstrap.find_python() == "/x/python3.12"
 
 

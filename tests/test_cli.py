@@ -150,9 +150,7 @@ def test_help_is_quick_because_torch_is_not_imported() -> None:
         ([], "COMMAND"),
     ],
 )
-def test_wrong_arguments_end_with_2(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_arguments_end_with_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     assert ended.value.code == 2
@@ -176,9 +174,7 @@ def test_prune_passes_everything_on(library: SimpleNamespace, tmp_path: Path) ->
     }  # fmt: skip
 
 
-def test_prune_writes_its_figures(
-    library: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prune_writes_its_figures(library: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = tmp_path / "f.json"
     assert run("prune", "--out", tmp_path / "out", "--json", figures) == 0
     found = json.loads(figures.read_text())
@@ -443,9 +439,7 @@ def test_lab_command_is_loopback_only_and_holds_no_token(
 ) -> None:
     root, called = notebooks(tmp_path / "n"), {}
     monkeypatch.setattr(lab, "notebooks_folder", lambda folder, fresh: root)
-    monkeypatch.setattr(
-        lab.os, "execve", lambda path, command, environment: called.update(c=command, e=environment)
-    )
+    monkeypatch.setattr(lab.os, "execve", lambda path, command, environment: called.update(c=command, e=environment))
     monkeypatch.setattr(lab.subprocess, "call", lambda *a, **k: 0)
     assert run("lab", "--no-browser") == 0
     printed = capsys.readouterr().out.splitlines()[0]

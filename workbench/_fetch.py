@@ -35,9 +35,7 @@ def run_stoppable(
     log = scratch / f"{what}.log"
     environment = dict(os.environ, TMPDIR=str(scratch), TOKENIZERS_PARALLELISM="false")
     with log.open("w", encoding="utf-8", errors="replace") as sink:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment)
         start = bytes_below(scratch)
         try:
             while process.poll() is None:

@@ -81,9 +81,7 @@ def works(python: Path) -> bool:
     """Whether ``python`` runs, is supported and has pip."""
     code = f"import sys, pip; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
     try:
-        return (
-            subprocess.run([str(python), "-I", "-c", code], capture_output=True, check=False).returncode == 0
-        )
+        return subprocess.run([str(python), "-I", "-c", code], capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
@@ -100,9 +98,7 @@ def make_venv(venv: Path, python: str, uv: str | None) -> None:
     if uv is None and has_ensurepip.returncode != 0:
         uv = shutil.which("uv")
         if uv is None:
-            raise SetupError(
-                "this Python cannot make virtual environments: apt-get install python3-venv, or uv"
-            )
+            raise SetupError("this Python cannot make virtual environments: apt-get install python3-venv, or uv")
     if uv is not None:
         run([uv, "venv", "--seed", "--python", python, str(venv)], "uv could not make the environment")
     else:
@@ -150,9 +146,7 @@ def torch_sources(gpu: bool, system: str, chosen: str | None, reachable: bool) -
 
 def install_torch(python: Path) -> None:
     """Install torch first and alone, so that nothing else chooses its build; its dependencies come later."""
-    wanted = (
-        f"import importlib.metadata as m; raise SystemExit(m.version('torch').split('+')[0] != '{TORCH[7:]}')"
-    )
+    wanted = f"import importlib.metadata as m; raise SystemExit(m.version('torch').split('+')[0] != '{TORCH[7:]}')"
     if subprocess.run([str(python), "-I", "-c", wanted], capture_output=True, check=False).returncode == 0:
         return
     gpu, chosen = has_gpu(), os.environ.get("TORCH_INDEX")

@@ -44,9 +44,7 @@ def notebooks_folder(workspace: Path | None = None, *, fresh: bool = False) -> P
         return source
     target = (workspace or Path.home() / "sparse-workbench" / "notebooks").expanduser().absolute()
     try:
-        for file in sorted(
-            p for p in source.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts
-        ):
+        for file in sorted(p for p in source.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts):
             copy = target / file.relative_to(source)
             if fresh or not copy.exists():
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -72,9 +70,7 @@ def _shipped() -> Path:
     for file in files:
         if file.as_posix().endswith(f"notebooks/{FIRST}"):
             return Path(str(file.locate())).resolve().parents[1]
-    raise ResourceError(
-        "the notebooks are not installed: install sparse-workbench again, or run it from a checkout"
-    )
+    raise ResourceError("the notebooks are not installed: install sparse-workbench again, or run it from a checkout")
 
 
 def free_port(first: int | None = None) -> int:

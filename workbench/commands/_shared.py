@@ -161,9 +161,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     right = [all(row[i][:1].isdigit() or row[i] in {"", "-"} for row in rows[1:]) for i in range(len(widths))]
     lines = [
-        "  ".join(
-            cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)
-        )
+        "  ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)

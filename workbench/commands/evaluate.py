@@ -43,15 +43,9 @@ that it was calibrated on.
 def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = add(subparsers, "eval", "measure a model's perplexity beside the dense one's", EPILOG)
-    parser.add_argument(
-        "model", nargs="?", metavar="DIR_or_ID", help="the model (default: the default model)"
-    )
-    parser.add_argument(
-        "--text", metavar="FILE", help="a text file, or datasets:org/name (default: built in)"
-    )
-    parser.add_argument(
-        "--seqlen", metavar="N", type=count, default=512, help="tokens per window (default: 512)"
-    )
+    parser.add_argument("model", nargs="?", metavar="DIR_or_ID", help="the model (default: the default model)")
+    parser.add_argument("--text", metavar="FILE", help="a text file, or datasets:org/name (default: built in)")
+    parser.add_argument("--seqlen", metavar="N", type=count, default=512, help="tokens per window (default: 512)")
     parser.add_argument("--windows", metavar="N", type=count, help="at most this many windows (default: all)")
     parser.add_argument(
         "--against", metavar="MODEL", help="the dense model, or none (default: what DIR was pruned from)"
@@ -84,9 +78,7 @@ def run(given: argparse.Namespace) -> int:
 Row = dict[str, Any]
 
 
-def measure_both(
-    given: argparse.Namespace, recipe: Recipe | None, progress: Progress
-) -> tuple[list[Row], Tokens]:
+def measure_both(given: argparse.Namespace, recipe: Recipe | None, progress: Progress) -> tuple[list[Row], Tokens]:
     """One row for the model and one for the dense model, if there is one; one model in memory at a time."""
     from workbench import data
 
@@ -128,9 +120,7 @@ def recipe_of(model: str | None) -> Recipe | None:
     return Recipe.from_json(path.read_text(encoding="utf-8"))
 
 
-def figures(
-    given: argparse.Namespace, rows: list[Row], windows: Tokens, recipe: Recipe | None
-) -> dict[str, Any]:
+def figures(given: argparse.Namespace, rows: list[Row], windows: Tokens, recipe: Recipe | None) -> dict[str, Any]:
     """What ``--json`` holds, but for the cost of the command."""
     from workbench.results import Provenance, json_ready
 
@@ -144,9 +134,7 @@ def figures(
         "parameters_zero": own["parameters"] - own["nonzero"],
         "protocol": json_ready(dict(own["quality"].protocol)),
         "text": windows.provenance,
-        "settings": {
-            k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items() if not callable(v)
-        },
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items() if not callable(v)},
         "versions": provenance["versions"],
         "provenance": provenance,
     }

@@ -21,16 +21,10 @@ The server listens to this machine only. Over ssh, forward the port: ssh -L 8888
 def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = add(subparsers, "lab", "open JupyterLab on the first tutorial", EPILOG)
-    parser.add_argument(
-        "notebook", nargs="?", help="path below the notebooks' folder (default: the first tutorial)"
-    )
+    parser.add_argument("notebook", nargs="?", help="path below the notebooks' folder (default: the first tutorial)")
     parser.add_argument("--folder", type=Path, help="work on a copy of the notebooks in this folder")
-    parser.add_argument(
-        "--fresh", action="store_true", help="replace notebooks in the copy by the shipped ones"
-    )
-    parser.add_argument(
-        "--port", type=count, help="port to listen on (default: the first free one from 8888 on)"
-    )
+    parser.add_argument("--fresh", action="store_true", help="replace notebooks in the copy by the shipped ones")
+    parser.add_argument("--port", type=count, help="port to listen on (default: the first free one from 8888 on)")
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     parser.set_defaults(run=run)
 

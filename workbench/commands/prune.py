@@ -47,33 +47,17 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = add(subparsers, "prune", "prune a model and write the result", EPILOG)
     what = parser.add_argument_group("what to prune")
-    what.add_argument(
-        "--model", metavar="ID", help="Hugging Face id, folder or GGUF file (default: the default model)"
-    )
-    what.add_argument(
-        "--method", metavar="M", default="wanda", help="`workbench methods` lists them (default: wanda)"
-    )
-    what.add_argument(
-        "--sparsity", metavar="S", type=sparsity, help="share to remove (default: 0.5, or the pattern's)"
-    )
-    what.add_argument(
-        "--of", choices=("non-embedding", "all"), default="non-embedding", help="... of which parameters"
-    )
-    what.add_argument(
-        "--pattern", metavar="P", help="2:4, 4:8, or blocks such as 16x1 (default: unstructured)"
-    )
+    what.add_argument("--model", metavar="ID", help="Hugging Face id, folder or GGUF file (default: the default model)")
+    what.add_argument("--method", metavar="M", default="wanda", help="`workbench methods` lists them (default: wanda)")
+    what.add_argument("--sparsity", metavar="S", type=sparsity, help="share to remove (default: 0.5, or the pattern's)")
+    what.add_argument("--of", choices=("non-embedding", "all"), default="non-embedding", help="... of which parameters")
+    what.add_argument("--pattern", metavar="P", help="2:4, 4:8, or blocks such as 16x1 (default: unstructured)")
     what.add_argument("--units", metavar="U", help="comma-separated kinds of units, e.g. neuron,kv_group")
-    what.add_argument(
-        "--allocation", metavar="A", help="how the budget is spread: uniform, global, owl, standardised"
-    )
+    what.add_argument("--allocation", metavar="A", help="how the budget is spread: uniform, global, owl, standardised")
     what.add_argument("--repair", metavar="R", help="what mends the rest: none, bias, least-squares, ...")
-    what.add_argument(
-        "--apply", choices=("remove", "zero"), default="remove", help="shrink, or only mask (zero)"
-    )
+    what.add_argument("--apply", choices=("remove", "zero"), default="remove", help="shrink, or only mask (zero)")
     text = parser.add_argument_group("calibration text")
-    text.add_argument(
-        "--calibration", metavar="FILE", help="a text file, or datasets:org/name (default: built in)"
-    )
+    text.add_argument("--calibration", metavar="FILE", help="a text file, or datasets:org/name (default: built in)")
     text.add_argument("--samples", metavar="N", type=count, default=16, help="windows of text (default: 16)")
     text.add_argument("--seqlen", metavar="N", type=count, default=512, help="tokens in each (default: 512)")
     text.add_argument(
@@ -139,9 +123,7 @@ def tokens(given: argparse.Namespace, lm: LM, needed: bool) -> Tokens | None:
 
     if not (needed or given.calibration or given.allocation or given.repair):
         return None
-    return data.calibration(
-        lm, given.calibration, samples=given.samples, seqlen=given.seqlen, seed=given.seed
-    )
+    return data.calibration(lm, given.calibration, samples=given.samples, seqlen=given.seqlen, seed=given.seed)
 
 
 def check_out(folder: Path) -> None:
@@ -153,9 +135,7 @@ def check_out(folder: Path) -> None:
         raise ArgumentError(f"--out {folder} is not empty: give a new folder, or empty this one first")
 
 
-def figures(
-    given: argparse.Namespace, pruned: Pruned, saved: Saved, meter: Meter, peak_bytes: int
-) -> dict[str, Any]:
+def figures(given: argparse.Namespace, pruned: Pruned, saved: Saved, meter: Meter, peak_bytes: int) -> dict[str, Any]:
     """What ``--json`` holds. ``wall_seconds`` is the whole command, ``prune_seconds`` pruning alone."""
     from workbench.results import Provenance
 
@@ -180,9 +160,7 @@ def figures(
         "out": str(given.out),
         "kind": saved.kind,
         "bytes": saved.bytes,
-        "settings": {
-            k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items() if not callable(v)
-        },
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items() if not callable(v)},
         "recipe": pruned.to_dict()["recipe"],
         "versions": provenance["versions"],
         "provenance": provenance,
