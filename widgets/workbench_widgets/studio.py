@@ -67,8 +67,8 @@ class Studio(View):
     options = t.Dict().tag(sync=True)
     facts = t.Dict().tag(sync=True)
     choice = t.Dict().tag(sync=True)
-    sparsity = t.Float(0.5, min=0.0, max=0.99).tag(sync=True)
-    request = t.Int(0).tag(sync=True)
+    sparsity = t.Float(0.5, min=0.0, max=0.99).tag(sync=True, echo_update=False)
+    request = t.Int(0).tag(sync=True, echo_update=False)
     frame = t.Dict().tag(sync=True)
     cells = t.Bytes(b"").tag(sync=True)
     kept = t.Bytes(b"").tag(sync=True)
@@ -89,6 +89,7 @@ class Studio(View):
         self.session = session
         self._latest: Latest[tuple[float, int]] = Latest(self._draw, self._report)
         self._runner = Runner(lambda job: self.publish(job=job), self._found, self._report)
+        self._wanted = (session.choice.sparsity, 0)
         super().__init__(**_state.beginning(session))
         self.observe(self._chosen, "choice")
         self.observe(self._moved, ["sparsity", "request"])
@@ -108,8 +109,10 @@ class Studio(View):
     def _moved(self, _: Any) -> None:
         with self._reporting():
             self.session.choose(sparsity=self.sparsity)
-            if self.session.ready:
-                self._latest.ask((self.sparsity, self.request))
+            wanted = (self.sparsity, self.request)
+            if wanted != self._wanted and self.session.ready:  # both traits change in one message
+                self._latest.ask(wanted)
+            self._wanted = wanted
 
     def _prompted(self, change: Any) -> None:
         self.session.prompt = change["new"]

@@ -10,13 +10,20 @@ function panel(title, ...children) {
   return el("div", { class: "wb-panel" }, el("h4", { text: title }), ...children);
 }
 
+/** A list of figures: [name, value, key class]; name and value are text or nodes. */
+function figures(rows) {
+  return el("dl", { class: "wb-figures" }, rows.map(([name, value, key]) =>
+    el("div", null, el("dt", { class: key ? `wb-key ${key}` : null }, name), el("dd", null, value))));
+}
+
 function interval(q) {
-  return q ? `${significant(q.perplexity)} [${significant(q.low)}, ${significant(q.high)}]` : "–";
+  if (!q) return "–";
+  const known = Number.isFinite(q.low) && Number.isFinite(q.high);
+  return significant(q.perplexity) + (known ? ` [${significant(q.low)}, ${significant(q.high)}]` : "");
 }
 
 function qualityText({ before, after, protocol }) {
-  const row = (kind, name, q) => [el("dt", { class: `wb-key wb-${kind}`, text: name }), el("dd", { text: interval(q) })];
-  return [el("dl", { class: "wb-figures" }, row("before", "dense", before), row("after", "pruned", after)),
+  return [figures([["dense", interval(before), "wb-before"], ["pruned", interval(after), "wb-after"]]),
     protocol ? el("p", { class: "wb-faint", text: protocol }) : null];
 }
 
@@ -26,19 +33,17 @@ function sizeText({ dense, pruned }) {
   const kinds = [["kept", "kept"], ["zeroed", "zeroed, still stored"], ["removed", "removed"]];
   const bar = el("div", { class: "wb-stack", "aria-hidden": "true" },
     kinds.map(([k]) => el("span", { class: `wb-stack-${k}`, style: `flex-grow: ${part[k]}` })));
-  const rows = kinds.map(([k, name]) => [el("dt", { class: `wb-key wb-stack-${k}`, text: name }),
-    el("dd", { text: `${compact(part[k] * dense.parameters)} (${percent(part[k])})` })]);
-  return [bar, el("dl", { class: "wb-figures" }, rows.flat(), el("dt", { text: "file size" }),
-    el("dd", { text: `${bytes(dense.bytes)} → ${bytes(pruned.bytes)}` })),
+  const rows = kinds.map(([k, name]) => [name, `${compact(part[k] * dense.parameters)} (${percent(part[k])})`, `wb-stack-${k}`]);
+  return [bar, figures([...rows, ["file size", `${bytes(dense.bytes)} → ${bytes(pruned.bytes)}`]]),
   part.zeroed > 0 && part.removed === 0 ? el("p", { class: "wb-faint", text: "A mask alone makes nothing smaller or faster." }) : null];
 }
 
 function speedText(speed) {
   if (!speed.prefill) return [el("p", { class: "wb-faint", text: speed.note ?? "…" })];
-  const row = (name, r) => [el("dt", null, name, el("span", { class: "wb-faint", text: ` ${r.verdict}` })),
-    el("dd", null, el("strong", { text: `${significant(r.ratio)}×` }),
-      el("span", { class: "wb-faint", text: ` [${significant(r.low)}, ${significant(r.high)}]` }))];
-  return [el("dl", { class: "wb-figures" }, row("prefill", speed.prefill), row("decode", speed.decode)),
+  const faint = (text) => el("span", { class: "wb-faint", text });
+  const row = (name, r) => [[name, faint(` ${r.verdict}`)],
+    [el("strong", { text: `${significant(r.ratio)}×` }), faint(` [${significant(r.low)}, ${significant(r.high)}]`)]];
+  return [figures([row("prefill", speed.prefill), row("decode", speed.decode)]),
     speed.note ? el("p", { class: "wb-faint", text: speed.note }) : null];
 }
 
