@@ -39,7 +39,7 @@ _HOME = {
 __all__ = [*_HOME, "prune"]
 
 if TYPE_CHECKING:
-    from workbench_widgets import studio
+    from workbench_widgets import studio  # type: ignore[no-redef]
 
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text

@@ -88,9 +88,7 @@ def bars(
         if low is not None and high is not None:
             a, tip = _scaled(low[i], top), max(length, _scaled(high[i], top))
             b = _scaled(high[i], top)
-            parts.append(
-                f'<path d="M{156 + a:.1f} {y + 7}H{156 + b:.1f}" stroke="currentColor" fill="none"/>'
-            )
+            parts.append(f'<path d="M{156 + a:.1f} {y + 7}H{156 + b:.1f}" stroke="currentColor" fill="none"/>')
         parts.append(f'<text x="{162 + tip:.1f}" y="{y + 12}">{html.escape(number(value) + unit)}</text>')
     stated = "; ".join(f"{n} {number(v)}{unit}" for n, v in zip(labels, values, strict=True))
     return _svg(560, len(values) * row + 6, f"{title}: {stated}", "".join(parts))
@@ -110,9 +108,7 @@ def lines(
     """
     data = {k: {n: np.asarray(v, dtype=np.float64) for n, v in s.items()} for k, s in series.items()}
     xs = np.concatenate([s["x"] for s in data.values()] or [np.zeros(1)])
-    ys = np.concatenate(
-        [s[n] for s in data.values() for n in ("y", "low", "high") if n in s] or [np.zeros(1)]
-    )
+    ys = np.concatenate([s[n] for s in data.values() for n in ("y", "low", "high") if n in s] or [np.zeros(1)])
     (x0, x1), (y0, y1) = _span(xs), _span(ys)
 
     def place(x: np.ndarray, y: np.ndarray) -> list[str]:
@@ -208,9 +204,7 @@ def heatmap_png(values: Any, *, title: str, low: float = 0.0, high: float = 1.0,
 def png(pixels: np.ndarray) -> bytes:
     """Encode ``uint8 [height, width]`` (grey) or ``[height, width, 3]`` (RGB) as PNG."""
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-        raise ArgumentError(
-            f"pixels {pixels.dtype} {pixels.shape}: want uint8 [height, width] or [height, width, 3]"
-        )
+        raise ArgumentError(f"pixels {pixels.dtype} {pixels.shape}: want uint8 [height, width] or [height, width, 3]")
     height, width = pixels.shape[:2]
     flat = pixels.reshape(height, -1)
     raw = np.hstack([np.zeros((height, 1), np.uint8), flat]).tobytes()
@@ -219,12 +213,7 @@ def png(pixels: np.ndarray) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(raw))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
 
 
 def _svg(width: float, height: float, label: str, body: str) -> str:

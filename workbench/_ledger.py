@@ -68,9 +68,7 @@ def recorded(folder: Path | None = None) -> tuple[Mapping[str, Any], ...]:
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DataError(
-                f"{path} is not JSON ({error}): run workbench replicate {path.stem} again"
-            ) from error
+            raise DataError(f"{path} is not JSON ({error}): run workbench replicate {path.stem} again") from error
         missing = [k for k in _NEEDED if not isinstance(run, dict) or k not in run]
         if missing or run["version"] != VERSION:
             raise DataError(f"{path} is no record of a claim: run workbench replicate {path.stem} --ledger")
@@ -142,7 +140,5 @@ def _write(path: Path, text: str) -> Path:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise ResourceError(
-            f"cannot write {path} ({error}): give --ledger a folder that can be written"
-        ) from error
+        raise ResourceError(f"cannot write {path} ({error}): give --ledger a folder that can be written") from error
     return path

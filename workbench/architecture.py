@@ -1,11 +1,6 @@
 """One description of a decoder: where its layers and weights are, and what belongs to which prunable unit.
 
-Everything that prunes, counts, draws or exports asks an `Architecture` and never a transformers class. A family
-is one `Family` row; what differs between families is only *where* things are and *how a fused weight is laid out*:
-
-    separate      q, k, v are three weights              Llama, Mistral, Qwen, Gemma, OLMo2, SmolLM3, OPT
-    stacked       one weight, rows [all q | all k | all v]               Phi-3, GPT-2
-    interleaved   one weight, rows [q0 k0 v0 | q1 k1 v1 | ...]           GPT-NeoX
+Everything that prunes, counts, draws or exports asks an `Architecture` and never a transformers class.
 
 A *unit* is a set of rows and columns that can only go together: a neuron is its gate and up rows and its down
 column; a KV group is a key/value head, all query heads that read it, and their columns in the output projection.
@@ -24,97 +19,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from workbench.errors import ModelError, unknown
+from workbench.families import FAMILIES, Family
 
 UNIT_KINDS = ("neuron", "kv_group")
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Where a family of models keeps its weights (paths are relative to the causal LM or to one layer)."""
-
-    layers: str
-    q: tuple[str, ...]
-    o: str
-    up: tuple[str, ...]
-    down: str
-    k: str = ""
-    v: str = ""
-    layout: str = "separate"
-    fused_gate: bool = False
-    flat_norms: tuple[str, str] | None = None
-    sizes: tuple[str, str, str] = ("intermediate_size", "num_attention_heads", "num_key_value_heads")
-
-
-_LLAMA = Family(
-    layers="model.layers",
-    q=("self_attn.q_proj",),
-    k="self_attn.k_proj",
-    v="self_attn.v_proj",
-    o="self_attn.o_proj",
-    up=("mlp.gate_proj", "mlp.up_proj"),
-    down="mlp.down_proj",
-)
-_OLMO2 = Family(
-    layers=_LLAMA.layers,
-    q=_LLAMA.q,
-    k=_LLAMA.k,
-    v=_LLAMA.v,
-    o=_LLAMA.o,
-    up=_LLAMA.up,
-    down=_LLAMA.down,
-    flat_norms=("self_attn.q_norm", "self_attn.k_norm"),
-)
-_PHI3 = Family(
-    layers="model.layers",
-    q=("self_attn.qkv_proj",),
-    o="self_attn.o_proj",
-    up=("mlp.gate_up_proj",),
-    down="mlp.down_proj",
-    layout="stacked",
-    fused_gate=True,
-)
-_GPT2 = Family(
-    layers="transformer.h",
-    q=("attn.c_attn",),
-    o="attn.c_proj",
-    up=("mlp.c_fc",),
-    down="mlp.c_proj",
-    layout="stacked",
-    sizes=("n_inner", "n_head", ""),
-)
-_NEOX = Family(
-    layers="gpt_neox.layers",
-    q=("attention.query_key_value",),
-    o="attention.dense",
-    up=("mlp.dense_h_to_4h",),
-    down="mlp.dense_4h_to_h",
-    layout="interleaved",
-    sizes=("intermediate_size", "num_attention_heads", ""),
-)
-_OPT = Family(
-    layers="model.decoder.layers",
-    q=("self_attn.q_proj",),
-    k="self_attn.k_proj",
-    v="self_attn.v_proj",
-    o="self_attn.out_proj",
-    up=("fc1",),
-    down="fc2",
-    sizes=("ffn_dim", "num_attention_heads", ""),
-)
-FAMILIES: dict[str, Family] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "gemma2": _LLAMA,
-    "gemma3_text": _LLAMA,
-    "smollm3": _LLAMA,
-    "olmo2": _OLMO2,
-    "phi3": _PHI3,
-    "gpt2": _GPT2,
-    "gpt_neox": _NEOX,
-    "opt": _OPT,
-}
 
 
 def matrix(module: nn.Module) -> torch.Tensor:
@@ -335,7 +242,7 @@ def describe(module: PreTrainedModel) -> Architecture:
     if family is None or config is None:
         raise ModelError(
             f"the model family {model_type!r} is not described. Described: {', '.join(sorted(FAMILIES))}. "
-            "To add one, write its row in workbench/architecture.py"
+            "To add one, write its row in workbench/families.py"
         )
     heads = int(config.num_attention_heads)
     groups = int(getattr(config, "num_key_value_heads", None) or heads)

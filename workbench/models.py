@@ -201,7 +201,8 @@ def _per_layer(folder: str) -> bool:
 
 
 def _from_pretrained(folder: str, dtype: torch.dtype, options: dict[str, Any]) -> PreTrainedModel:
-    module, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **options)
+    reader: Any = AutoModelForCausalLM
+    module, info = reader.from_pretrained(folder, dtype=dtype, output_loading_info=True, **options)
     missing = sorted(info["missing_keys"]) + sorted(str(k) for k in info.get("mismatched_keys", ()))
     if missing:  # transformers fills what is missing with random numbers
         raise ModelError(f"{folder} is incomplete: it lacks {', '.join(missing[:4])}{' ...' if missing[4:] else ''}")

@@ -55,9 +55,7 @@ class Section:
     html: str
 
 
-def section(
-    title: str, rows: Iterable[Sequence[Any]], header: Sequence[str] = (), *, picture: str = ""
-) -> Section:
+def section(title: str, rows: Iterable[Sequence[Any]], header: Sequence[str] = (), *, picture: str = "") -> Section:
     """A section from one table: text and HTML say the same.
 
     Parameters
@@ -87,8 +85,7 @@ def table(rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str:
     (True, True)
     """
     head = "".join(
-        f'<th scope="col" style="text-align:left;padding:2px 10px;{_LINE}">{html.escape(str(h))}</th>'
-        for h in header
+        f'<th scope="col" style="text-align:left;padding:2px 10px;{_LINE}">{html.escape(str(h))}</th>' for h in header
     )
     body = "".join(f"<tr>{''.join(_cell(x) for x in row)}</tr>" for row in rows)
     return (
@@ -108,20 +105,14 @@ def text_table(rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str
     pruned         103
     """
     cells = [[_words(x) for x in row] for row in rows]
-    right = (
-        [[isinstance(x, int | float) and not isinstance(x, bool) for x in row] for row in rows]
-        if cells
-        else []
-    )
+    right = [[isinstance(x, int | float) and not isinstance(x, bool) for x in row] for row in rows] if cells else []
     lines_ = ([list(map(str, header))] if header else []) + cells
     if not lines_:
         return ""
     widths = [max(len(row[i]) if i < len(row) else 0 for row in lines_) for i in range(max(map(len, lines_)))]
     sides = ([[False] * len(header)] if header else []) + right
     return "\n".join(
-        "  ".join(
-            x.rjust(w) if r else x.ljust(w) for x, w, r in zip(row, widths, side, strict=False)
-        ).rstrip()
+        "  ".join(x.rjust(w) if r else x.ljust(w) for x, w, r in zip(row, widths, side, strict=False)).rstrip()
         for row, side in zip(lines_, sides, strict=True)
     )
 
@@ -203,9 +194,7 @@ def _words(value: Any) -> str:
 def _cell(value: Any) -> str:
     numeric = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
     side = "right" if numeric else "left"
-    return (
-        f'<td style="text-align:{side};padding:2px 10px;vertical-align:top">{html.escape(_words(value))}</td>'
-    )
+    return f'<td style="text-align:{side};padding:2px 10px;vertical-align:top">{html.escape(_words(value))}</td>'
 
 
 def _indent(text: str) -> str:

@@ -158,8 +158,6 @@ def _machine() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        models = [
-            x.partition(":")[2].strip() for x in info.read_text().splitlines() if x.startswith("model name")
-        ]
+        models = [x.partition(":")[2].strip() for x in info.read_text().splitlines() if x.startswith("model name")]
         name = models[0] if models else name
     return f"{name}, {platform.system()} {platform.machine()}"

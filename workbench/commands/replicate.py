@@ -39,15 +39,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--all", action="store_true", help="every method that carries a claim")
     parser.add_argument("--model", metavar="DIR_or_ID", help="what to prune (default: the default model)")
     parser.add_argument("--text", metavar="FILE", help="a text, halved for calibration (default: built in)")
-    parser.add_argument(
-        "--samples", metavar="N", type=count, default=16, help="calibration windows (default: 16)"
-    )
-    parser.add_argument(
-        "--seqlen", metavar="N", type=count, default=512, help="tokens per window (default: 512)"
-    )
-    parser.add_argument(
-        "--windows", metavar="N", type=count, default=24, help="evaluation windows (default: 24)"
-    )
+    parser.add_argument("--samples", metavar="N", type=count, default=16, help="calibration windows (default: 16)")
+    parser.add_argument("--seqlen", metavar="N", type=count, default=512, help="tokens per window (default: 512)")
+    parser.add_argument("--windows", metavar="N", type=count, default=24, help="evaluation windows (default: 24)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write figures and settings here")
     parser.add_argument(
         "--ledger",

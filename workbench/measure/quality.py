@@ -66,9 +66,7 @@ class Quality(Result):
 
     def _headline(self) -> str:
         interval = f"{render.number(self.low)} to {render.number(self.high)}"
-        return (
-            f"Quality(perplexity={render.number(self.perplexity)}, 95 % {interval}, {self.windows} windows)"
-        )
+        return f"Quality(perplexity={render.number(self.perplexity)}, 95 % {interval}, {self.windows} windows)"
 
     def _sections(self) -> tuple[render.Section, ...]:
         rows = [
@@ -237,9 +235,7 @@ def _logits(module: Any, probe: torch.Tensor) -> Logits:
 def _check_vocabulary(module: Any, tokens: Tokens) -> None:
     rows, low, high = module.get_input_embeddings().weight.shape[0], tokens.ids.min(), tokens.ids.max()
     if low < 0 or high >= rows:
-        raise ArgumentError(
-            f"tokens from {low} to {high}, but the model knows 0 to {rows - 1}: wrong tokenizer?"
-        )
+        raise ArgumentError(f"tokens from {low} to {high}, but the model knows 0 to {rows - 1}: wrong tokenizer?")
 
 
 def _check_overlap(model: Any, tokens: Tokens) -> None:

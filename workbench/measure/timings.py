@@ -210,9 +210,7 @@ def _prompt(modules: list[Any], prompt: int, new: int, seed: int) -> torch.Tenso
     count = prompt + max(new, _WARM_STEPS)
     limit = min(getattr(m.config, "max_position_embeddings", count) for m in modules)
     if count > limit:
-        raise ArgumentError(
-            f"{prompt} prompt and {new} new tokens: this model takes at most {limit} positions"
-        )
+        raise ArgumentError(f"{prompt} prompt and {new} new tokens: this model takes at most {limit} positions")
     ids = np.random.default_rng(seed).integers(0, rows, (1, prompt + new))
     return torch.from_numpy(ids)
 

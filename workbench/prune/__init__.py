@@ -20,6 +20,7 @@ from workbench.prune import (  # noqa: F401 - importing registers
     flap,
     llm_pruner,
     magnitude,
+    owl,
     random,
     ria,
     shortened_llama,

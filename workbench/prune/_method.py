@@ -261,7 +261,7 @@ def methods() -> tuple[MethodInfo, ...]:
             title=c.title,
             family=c.family,
             units=c.units,
-            needs=tuple(sorted(c.needs)),
+            needs=tuple(sorted(c().needs)),
             citation=c.citation,
             formula=c.formula,
             patterns=("unstructured", "2:4", "4:8", "16x1") if c.family == "weights" else (),

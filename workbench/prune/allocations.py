@@ -180,68 +180,6 @@ class Uniform(PerLayer):
 
 
 @dataclass(frozen=True)
-class OWL(PerLayer):
-    """Layers with more outliers keep more.
-
-    Lu Yin et al. Outlier Weighed Layerwise Sparsity (OWL): A Missing Secret Sauce for Pruning LLMs to High Sparsity.
-    ICML 2024. arXiv:2310.05175.
-
-        D_l = share of the layer's |W_ij| ||X_j||_2 above M times their mean
-        keep_l = 1 - s + 2 lambda (D_l - min D) / (max D - min D), shifted to the asked mean
-
-    Attributes
-    ----------
-    m
-        M, how many times the mean makes an outlier.
-    span
-        Lambda: how far a layer's sparsity may be from the mean.
-    """
-
-    m: float = 5.0
-    span: float = 0.08
-
-    name: ClassVar[str] = "owl"
-    needs: ClassVar[frozenset[str]] = frozenset({"norm"})
-
-    def shares(self, plan: Plan) -> torch.Tensor:
-        if "outliers" not in plan.memo:
-            plan.memo["outliers"] = torch.tensor([self.outliers(plan, i) for i in plan.layers]).double()
-        outliers = plan.memo["outliers"]
-        sizes = torch.tensor([plan.size(i) for i in plan.layers], dtype=torch.float64)
-        asked = plan.budget / float(sizes.sum())
-        spread_ = outliers - outliers.min()
-        keep = 2 * self.span * spread_ / spread_.max().clamp_min(1e-30)
-        ratios = asked - keep + (keep * sizes).sum() / sizes.sum()
-        most = torch.tensor([plan.room(i) for i in plan.layers], dtype=torch.float64)
-        return _clip((ratios * sizes), most, plan.budget)
-
-    def outliers(self, plan: Plan, layer: int) -> float:
-        """D_l of one layer."""
-        if plan.statistics is None:
-            raise ArgumentError("allocation='owl' needs statistics of the inputs: pass calibration text")
-        sites, a = plan.statistics.layer(layer).sites, plan.architecture
-        scores = [
-            (matrix(a.linear(layer, p)).float().abs() * sites[a.site_of(p)].rms).flatten() for p in a.linear_paths
-        ]
-        everything = torch.cat(scores)
-        return float((everything > self.m * everything.mean()).double().mean())
-
-
-def _clip(shares: torch.Tensor, most: torch.Tensor, budget: int) -> torch.Tensor:
-    """Keep every share within [0, most] and their sum at the budget."""
-    shares = shares.clamp_min(0)
-    for _ in range(len(shares)):
-        shares = torch.minimum(shares, most)
-        gap = budget - float(shares.sum())
-        free = (shares < most) if gap > 0 else (shares > 0)
-        if abs(gap) < 1e-6 or not bool(free.any()):
-            break
-        shares = shares + free * (gap / float(free.sum()))
-        shares = shares.clamp_min(0)
-    return torch.minimum(shares, most)
-
-
-@dataclass(frozen=True)
 class Global(Allocation):
     """The lowest scores of the model go; neurons and KV groups are each ranked among themselves."""
 
@@ -287,7 +225,7 @@ class Standardised(Allocation):
     def weights(self, plan: Plan, score: Callable[[int, str], torch.Tensor]) -> dict[tuple[int, str], int]:
         del plan, score
         raise ArgumentError(
-            "allocation='standardised' is defined for units (neurons, KV groups): for weights use uniform, global or owl"
+            "allocation='standardised' is for units (neurons, KV groups): for weights use uniform, global or owl"
         )
 
     def units(self, plan: Plan, scores: Sequence[Scores]) -> list[Removed]:
@@ -314,7 +252,7 @@ def lowest_units(scores: torch.Tensor, count: int) -> torch.Tensor:
     return order[:count].sort().values.cpu()
 
 
-ALLOCATIONS: dict[str, type[Allocation]] = {c.name: c for c in (Uniform, Global, OWL, Standardised)}
+ALLOCATIONS: dict[str, type[Allocation]] = {c.name: c for c in (Uniform, Global, Standardised)}
 
 
 def resolve_allocation(chosen: str | Allocation) -> Allocation:

@@ -100,12 +100,12 @@ def lowest(scores: torch.Tensor, count: int, compare: str = "matrix") -> torch.T
         return mask
     counts = spread(count, scores.shape[0]).to(scores.device)
     low, high = int(counts.min()), int(counts.max())
-    if high:
-        order = scores.topk(high, dim=1, largest=False, sorted=True).indices
-        mask.scatter_(1, order[:, :low], value=True)
-        if high > low:
-            rows = counts == high
-            mask[rows] = mask[rows].scatter(1, order[rows], value=True)
+    if low:
+        mask.scatter_(1, scores.topk(low, dim=1, largest=False, sorted=False).indices, value=True)
+    if high > low:  # some rows lose one more: the lowest that is left
+        rows = (counts == high).nonzero()[:, 0]
+        left = scores[rows].masked_fill(mask[rows], torch.inf)
+        mask[rows, left.argmin(1)] = True
     return mask
 
 
