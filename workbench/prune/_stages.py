@@ -17,6 +17,7 @@ from workbench.data import Tokens
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
 from workbench.prune import apply as change
+from workbench.prune._journal import Journal
 from workbench.prune._method import ChannelMethod, LayerMethod, LayerView, Method, ModelView, WeightMethod
 from workbench.prune._runner import LayerRunner
 from workbench.prune.allocations import Allocation, PerLayer, Plan, lowest_units
@@ -85,32 +86,37 @@ class Work:
             raise ArgumentError(f"{self.method.name} needs calibration text: pass calibration=")
         return self.tokens
 
-    def layer_statistics(self, needs: frozenset[str]) -> Iterator[LayerStatistics]:
-        """Statistics of every layer in turn; where the run propagates, of the model as pruned so far.
+    def layer_statistics(self, needs: frozenset[str]) -> Iterator[tuple[int, LayerStatistics]]:
+        """Number and statistics of every layer in turn; where the run propagates, of the model as pruned so far.
 
-        The caller prunes a layer before it asks for the next.
+        The caller prunes a layer before it asks for the next. A run that was killed goes on behind the layers that
+        its journal holds.
         """
         count = self.dense.num_layers
-        if not needs:
+        if needs and self.propagate and "gradient" not in needs:
+            yield from self._propagated(needs)
+        else:
+            statistics = self.dense_statistics(needs) if needs else None
             for index in range(count):
                 self.progress.step("pruning", index, count)
-                yield LayerStatistics()
-            return
-        if not self.propagate or "gradient" in needs:
-            statistics = self.dense_statistics(needs)
-            for index in range(count):
-                self.progress.step("pruning", index, count)
-                yield statistics.layer(index)
-            return
-        runner = LayerRunner(self.target, self.need_tokens(), self.progress)
+                yield index, statistics.layer(index) if statistics else LayerStatistics()
+        self.progress.step("pruning", count, count)
+
+    def _propagated(self, needs: frozenset[str]) -> Iterator[tuple[int, LayerStatistics]]:
+        count, tokens = self.dense.num_layers, self.need_tokens()
+        runner = LayerRunner(self.target, tokens, self.progress)
         collector = Collector(self.target, needs)
-        for index in range(count):
+        stages = (self.method, self.allocation, self.repair, self.pattern, self.kinds, self.budget, self.apply)
+        journal = Journal(self.fingerprint, {"stages": repr(stages), "data": tokens.hash, "needs": sorted(needs)})
+        for index in range(journal.restore(self.target, runner, self.removed), count):
             self.progress.step("pruning", index, count)
             with collector.watching(index, stop=True):
                 runner.run(index, keep=False)
-            yield collector.result()
+            yield index, collector.result()
             if index + 1 < count:
                 runner.run(index)
+                journal.note(self.target, runner, self.removed, index + 1)
+        journal.forget()
 
 
 def first_samples(tokens: Tokens, count: int) -> Tokens:
@@ -125,7 +131,7 @@ def _weights(work: Work, method: WeightMethod) -> None:
     counts = work.allocation.weights(work.plan(), _dense_scores(work, method))
     compare = "matrix" if work.allocation.joint else method.compare
     own = work.repair.name == method.repair
-    for index, statistics in enumerate(work.layer_statistics(method.needs | work.repair.needs)):
+    for index, statistics in work.layer_statistics(method.needs | work.repair.needs):
         for site, paths in arch.sites.items():
             inputs = statistics.sites.get(site)
             solve = method.solver(inputs) if own else None
@@ -163,14 +169,13 @@ def _dense_scores(work: Work, method: WeightMethod) -> Any:
 
 def _channels(work: Work, method: ChannelMethod) -> None:
     arch, allocation = work.target, work.allocation
-    count = arch.num_layers
     counts: dict[int, dict[str, int]] | None = None
     if isinstance(allocation, PerLayer) and work.propagate:
         counts = allocation.counts(work.plan())
         needs = method.needs | work.repair.needs
     else:
         work.removed, needs = _choose_units(work, method), work.repair.needs
-    for index, statistics in enumerate(work.layer_statistics(needs)):
+    for index, statistics in work.layer_statistics(needs):
         view = LayerView(arch, index, statistics)
         if counts is not None:
             wanted = counts.get(index, {})
@@ -180,7 +185,6 @@ def _channels(work: Work, method: ChannelMethod) -> None:
             if len(units):
                 _repair_units(work, view, kind, units)
         (change.remove_units if work.apply == "remove" else change.zero_units)(arch, index, removed)
-    work.progress.step("pruning", count, count)
 
 
 def _choose_units(work: Work, method: ChannelMethod) -> list[dict[str, torch.Tensor]]:

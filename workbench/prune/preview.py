@@ -124,7 +124,7 @@ def _weights(work: Work, method: WeightMethod, tile: int, total: int) -> Any:
     shape = (arch.num_layers, len(arch.linear_paths))
     levels = np.zeros((LEVELS + 2, *shape, tile, tile), np.uint8)
     sizes = np.array([[matrix(m).numel() for m in arch.linears(i).values()] for i in range(shape[0])], np.float64)
-    for layer, statistics in enumerate(work.layer_statistics(method.needs)):
+    for layer, statistics in work.layer_statistics(method.needs):
         for column, path in enumerate(arch.linear_paths):
             inputs = statistics.sites.get(arch.site_of(path))
             scores = method.score(matrix(arch.linear(layer, path)).float(), inputs)
@@ -210,13 +210,13 @@ def _joint_weights(work: Work, method: WeightMethod, tile: int, total: int) -> A
         inputs = statistics.sites.get(arch.site_of(path))
         return _bins(method.score(matrix(arch.linear(layer, path)).float(), inputs))
 
-    for layer, statistics in enumerate(work.layer_statistics(method.needs)):
+    for layer, statistics in work.layer_statistics(method.needs):
         for path in arch.linear_paths:
             histogram += torch.bincount(bins(layer, path, statistics).flatten(), minlength=BINS)
     rank = _ranks(histogram)
     shape = (arch.num_layers, len(arch.linear_paths))
     levels = np.zeros((LEVELS + 2, *shape, tile, tile), np.uint8)
-    for layer, statistics in enumerate(work.layer_statistics(method.needs)):
+    for layer, statistics in work.layer_statistics(method.needs):
         for column, path in enumerate(arch.linear_paths):
             levels[:, layer, column] = _levels(rank[bins(layer, path, statistics)], tile)
     weights = int(histogram.sum())

@@ -40,7 +40,9 @@ __all__ = [
     "LayerStatistics",
     "SiteStatistics",
     "Statistics",
+    "checkpoint_due",
     "collect",
+    "home",
     "write",
 ]
 
@@ -128,15 +130,15 @@ def collect(
     for kind in wanted:
         if kind not in KINDS:
             raise unknown("statistic", kind, KINDS)
-    home = _home(cache) / fingerprint[:20] / f"{tokens.hash[:20]}-v{VERSION}"
-    folders = {kind: home / kind for kind in wanted}
+    place = home(cache) / fingerprint[:20] / f"{tokens.hash[:20]}-v{VERSION}"
+    folders = {kind: place / kind for kind in wanted}
     count = architecture.num_layers
     missing = [k for k in wanted if _done(folders[k]) < count]
     if missing:
-        _make_room(home, architecture, missing)
+        _make_room(place, architecture, missing)
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    os.utime(home)
+    os.utime(place)
     streamed = [k for k in missing if k != "gradient"]
     if streamed:
         _stream(architecture, tokens, streamed, folders, progress)
@@ -168,7 +170,7 @@ def _stream(
         layer = collector.result()
         for kind in kinds:
             write(folders[kind] / f"layer_{index:03d}.safetensors", _tensors(layer, kind))
-        if time.monotonic() - last > CHECKPOINT_SECONDS and index + 1 < count:
+        if checkpoint_due(last) and index + 1 < count:
             write(saved, {"hidden": runner.hidden}, {"layer": str(index + 1)})
             last = time.monotonic()
     saved.unlink(missing_ok=True)
@@ -201,7 +203,13 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, s
         part.unlink(missing_ok=True)
 
 
-def _home(cache: Path | None) -> Path:
+def checkpoint_due(last: float) -> bool:
+    """Whether it is time to write hidden states again; ``last`` is of `time.monotonic`."""
+    return time.monotonic() - last > CHECKPOINT_SECONDS
+
+
+def home(cache: Path | None = None) -> Path:
+    """The folder of everything that statistics and unfinished runs leave on disk."""
     chosen = cache or os.environ.get("WORKBENCH_STATISTICS")
     if chosen:
         return Path(chosen)
@@ -218,7 +226,7 @@ def _done(folder: Path) -> int:
     return done
 
 
-def _make_room(home: Path, architecture: Architecture, kinds: list[str]) -> None:
+def _make_room(place: Path, architecture: Architecture, kinds: list[str]) -> None:
     """Check the disk, and forget the statistics used longest ago when the cache has grown past its bound."""
     from workbench.measure.memory import require_disk
 
@@ -226,10 +234,10 @@ def _make_room(home: Path, architecture: Architecture, kinds: list[str]) -> None
     per_layer = sum(4 * w * (w if "gram" in kinds else 4) for w in widths)
     if "gradient" in kinds:
         per_layer += 4 * architecture.layer_parameters(0)
-    home.parent.parent.mkdir(parents=True, exist_ok=True)
+    place.parent.parent.mkdir(parents=True, exist_ok=True)
     need = per_layer * architecture.num_layers
-    require_disk(home.parent.parent, need)
-    entries = [d for d in home.parent.parent.glob("*/*") if d.is_dir() and d != home]
+    require_disk(place.parent.parent, need)
+    entries = [d for d in place.parent.parent.glob("*/*") if d.is_dir() and d != place]
     sizes = {d: sum(f.stat().st_size for f in d.rglob("*") if f.is_file()) for d in entries}
     for entry in sorted(entries, key=lambda d: d.stat().st_mtime):
         if sum(sizes.values()) + need <= CACHE_BYTES:
