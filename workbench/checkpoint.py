@@ -214,6 +214,13 @@ def per_layer_config(arch: Architecture) -> dict[str, Any]:
     return config | {"per_layer_config": own, "architectures": [type(arch.module).__name__]}
 
 
+def dense_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of a per-layer checkpoint without the layers' own sizes."""
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    raw.pop("per_layer_config", None)
+    return AutoConfig.for_model(raw.pop("model_type", None), **raw)
+
+
 def load_per_layer(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """Read a checkpoint whose layers have sizes of their own; the tensors' shapes say them.
 
@@ -222,11 +229,8 @@ def load_per_layer(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrain
     ModelError
         If tensors are missing, unknown, or of shapes that fit no model of the family.
     """
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    raw.pop("per_layer_config", None)
-    kind = raw.pop("model_type", None)
     with no_init_weights(), quiet():
-        module = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **raw), dtype=dtype)
+        module = AutoModelForCausalLM.from_config(dense_config(folder), dtype=dtype)
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         tensors |= load_file(file)

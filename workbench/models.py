@@ -146,9 +146,10 @@ def load(
     options |= {"trust_remote_code": trust_remote_code}
     with _reading(name), quiet():
         if _per_layer(folder):
-            from workbench.checkpoint import load_per_layer
+            from workbench.checkpoint import dense_config, load_per_layer
 
             module = load_per_layer(Path(folder), dtype)
+            options["config"] = dense_config(Path(folder))
         else:
             module = _from_pretrained(folder, dtype, options)
         tokenizer = _tokenizer(folder, options)
@@ -218,7 +219,7 @@ def _dequantized(module: PreTrainedModel) -> PreTrainedModel:
 
 
 def _tokenizer(folder: str, options: dict[str, Any]) -> PreTrainedTokenizerBase | None:
-    wanted = {k: v for k, v in options.items() if k in ("gguf_file", "trust_remote_code")}
+    wanted = {k: v for k, v in options.items() if k in ("gguf_file", "trust_remote_code", "config")}
     if Path(folder).is_dir() and not wanted.get("gguf_file"):
         names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
         if not any((Path(folder) / n).is_file() for n in names):
