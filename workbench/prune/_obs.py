@@ -18,14 +18,15 @@ from workbench.prune.statistics import SiteStatistics
 def factor(inputs: SiteStatistics | None, damp: float) -> torch.Tensor:
     """Upper Cholesky factor U ``[in, in]`` of the inverse of the damped Gram matrix: ``H^-1 = U^T U``.
 
-    Inputs that were never active get a one on the diagonal, as if they were independent of all others.
+    Inputs that were never active get next to nothing on the diagonal: independent of all others, and the first to go.
     """
     if inputs is None:
         raise ArgumentError("this update needs the Gram matrix of the inputs: pass calibration text")
     gram = inputs.get("gram").clone()
     diagonal = gram.diagonal()
-    diagonal[diagonal == 0] = 1
-    diagonal += damp * diagonal.mean()
+    dead, mean = diagonal == 0, float(diagonal.mean())
+    diagonal += damp * mean
+    diagonal[dead] = 1e-10 * (mean or 1.0)
     lower, info = torch.linalg.cholesky_ex(gram)
     if int(info):
         raise ModelError("the Gram matrix of the inputs is not positive definite: use more text or a larger damp")
@@ -76,7 +77,9 @@ def sweep(
         part, u = new[:, start:stop].contiguous(), upper[start:stop, start:stop].contiguous()
         chosen = pruned[:, start:stop].contiguous()
         if not given and not group:
-            share = count * stop // columns - count * start // columns
+            size = pattern.rows * pattern.columns
+            tiles = count // size
+            share = (tiles * stop // columns - tiles * start // columns) * size
             chosen = select(part.square() / u.diagonal().square(), share, pattern)
         error = torch.zeros_like(part)
         _rows(part.numpy(), u.numpy(), chosen.numpy(), error.numpy(), group, group - pattern.keep)

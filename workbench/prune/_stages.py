@@ -6,9 +6,9 @@ what the already pruned layers before it put out, then pruned, then run again fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,6 +24,8 @@ from workbench.prune.allocations import Allocation, PerLayer, Plan, lowest_units
 from workbench.prune.masks import Pattern, select
 from workbench.prune.repair import Repair
 from workbench.prune.statistics import Collector, LayerStatistics, SiteStatistics, Statistics, collect
+
+C = TypeVar("C")
 
 
 @dataclass(eq=False)
@@ -128,7 +130,7 @@ def _weights(work: Work, method: WeightMethod) -> None:
     arch, pattern = work.target, work.pattern
     for path in arch.linear_paths:
         pattern.check(tuple(matrix(arch.linear(0, path)).shape), path)
-    counts = work.allocation.weights(work.plan(), _dense_scores(work, method))
+    counts = _weight_counts(work, method)
     compare = "matrix" if work.allocation.joint else method.compare
     own = work.repair.name == method.repair
     for index, statistics in work.layer_statistics(method.needs | work.repair.needs):
@@ -148,6 +150,22 @@ def _weights(work: Work, method: WeightMethod) -> None:
                     weight, bias = work.repair.fix(weight, mask, inputs)
                 change.set_matrix(module, weight)
                 change.add_bias(module, bias)
+
+
+def _weight_counts(work: Work, method: WeightMethod) -> dict[tuple[int, str], int]:
+    """How many weights each matrix loses: as the pattern says, or by the allocation, in whole blocks."""
+    plan, pattern, size = work.plan(), work.pattern, work.pattern.rows * work.pattern.columns
+    if pattern.sparsity is not None:
+        share = pattern.sparsity if work.budget else 0.0
+        sizes = {(i, p): matrix(work.dense.linear(i, p)).numel() for i in plan.layers for p in work.dense.linear_paths}
+        return {key: round(share * n) for key, n in sizes.items()}
+    counts = work.allocation.weights(plan, _dense_scores(work, method))
+    wanted = given = 0
+    for key, count in counts.items():
+        wanted += count
+        counts[key] = round(wanted / size) * size - given
+        given += counts[key]
+    return counts
 
 
 def _dense_scores(work: Work, method: WeightMethod) -> Any:
@@ -171,7 +189,8 @@ def _channels(work: Work, method: ChannelMethod) -> None:
     arch, allocation = work.target, work.allocation
     counts: dict[int, dict[str, int]] | None = None
     if isinstance(allocation, PerLayer) and work.propagate:
-        counts = allocation.counts(work.plan())
+        rule = allocation
+        counts = _paid(work, rule.counts, lambda chosen: [chosen.get(i, {}) for i in range(arch.num_layers)])
         needs = method.needs | work.repair.needs
     else:
         work.removed, needs = _choose_units(work, method), work.repair.needs
@@ -188,17 +207,24 @@ def _channels(work: Work, method: ChannelMethod) -> None:
 
 
 def _choose_units(work: Work, method: ChannelMethod) -> list[dict[str, torch.Tensor]]:
-    """The units that go by the dense model's scores; biases that the repair will add are paid for."""
+    """The units that go by the dense model's scores."""
     scores = list(channel_scores(work, method))
-    extra = 0
-    removed: list[dict[str, torch.Tensor]] = []
+    return _paid(
+        work,
+        lambda plan: work.allocation.units(plan, scores),
+        lambda removed: [{kind: len(units) for kind, units in kinds.items()} for kinds in removed],
+    )
+
+
+def _paid(work: Work, choose: Callable[[Plan], C], numbers: Callable[[C], list[dict[str, int]]]) -> C:
+    """Choose units under a plan such that biases which the repair will add are paid for."""
+    chosen, extra = choose(work.plan()), 0
     for _ in range(3):
-        removed = work.allocation.units(work.plan(extra), scores)
-        added = _added_biases(work, removed) if work.repair.name == "bias" else 0
+        added = _added_biases(work, numbers(chosen)) if work.repair.name == "bias" else 0
         if added == extra:
             break
-        extra = added
-    return removed
+        chosen, extra = choose(work.plan(added)), added
+    return chosen
 
 
 def channel_scores(work: Work, method: ChannelMethod) -> Iterator[dict[str, torch.Tensor]]:
@@ -210,13 +236,13 @@ def channel_scores(work: Work, method: ChannelMethod) -> Iterator[dict[str, torc
         yield {kind: method.score(view, kind) for kind in work.kinds}
 
 
-def _added_biases(work: Work, removed: list[dict[str, torch.Tensor]]) -> int:
+def _added_biases(work: Work, removed: list[dict[str, int]]) -> int:
     total = 0
     for index, kinds in enumerate(removed):
         view = LayerView(work.dense, index, LayerStatistics())
         for kind, units in kinds.items():
             module = work.dense.linear(index, view.output_path(kind))
-            if len(units) and getattr(module, "bias", None) is None:
+            if units and getattr(module, "bias", None) is None:
                 total += int(matrix(module).shape[0])
     return total
 

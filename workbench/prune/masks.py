@@ -1,7 +1,7 @@
 """From scores to masks: every selection that the workbench makes, once.
 
 Higher score = keep. A mask is True where a weight is *pruned*. All selections are exact: they prune just the number
-asked for, ties broken by position, so that a budget is met to the unit.
+asked for, whatever the ties, so that a budget is met to the unit.
 """
 
 from __future__ import annotations

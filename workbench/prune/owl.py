@@ -32,7 +32,7 @@ class OWL(PerLayer):
     m
         M, how many times the mean makes an outlier.
     span
-        Lambda: how far a layer's sparsity may be from the mean.
+        Lambda: the layers' sparsities span 2 lambda; the shift to the budget moves where that range lies.
     """
 
     m: float = 5.0

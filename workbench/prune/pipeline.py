@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from workbench import data
 from workbench.architecture import UNIT_KINDS, Architecture, describe, matrix
 from workbench.data import Text, Tokens
-from workbench.errors import ArgumentError, unknown
+from workbench.errors import ArgumentError, DataError, unknown
 from workbench.jobs import Progress
 from workbench.measure.memory import peak_memory, require_memory
 from workbench.models import LM, as_lm
@@ -145,6 +146,8 @@ def prepare(
         )
     rule = resolve_allocation(allocation or chosen.allocation)
     fix = resolve_repair(repair or chosen.repair)
+    if form.is_nm and rule.name != "uniform":
+        raise ArgumentError(f"allocation={rule.name!r}: the pattern {form} fixes every matrix's share; leave it out")
     if isinstance(chosen, LayerMethod) and (rule.name != "uniform" or fix.name != "none"):
         raise ArgumentError(f"{chosen.name} removes whole layers: allocation and repair do not apply")
     needs = chosen.needs | rule.needs | fix.needs
@@ -159,7 +162,7 @@ def prepare(
         repair=fix,
         pattern=form,
         kinds=_kinds(chosen, units),
-        budget=round(asked * arch.parameters(of)),
+        budget=_budget(arch, asked, of, form),
         tokens=tokens,
         fingerprint=lm.fingerprint if needs else "",
         propagate=chosen.propagate if propagate is None else bool(propagate),
@@ -168,11 +171,18 @@ def prepare(
     )
 
 
+def _budget(arch: Architecture, asked: float, of: str, pattern: Pattern) -> int:
+    """Parameters that must go; an N:M pattern only ever speaks of the matrices."""
+    if pattern.is_nm:
+        return round(asked * sum(n for sizes in _shapes(arch) for n in sizes.values()))
+    return round(asked * arch.parameters(of))
+
+
 def _asked(sparsity: float | None, pattern: Pattern) -> float:
     fixed = pattern.sparsity
     if sparsity is None:
         return 0.5 if fixed is None else fixed
-    if isinstance(sparsity, bool) or not isinstance(sparsity, int | float) or not 0 <= sparsity < 1:
+    if isinstance(sparsity, bool) or not isinstance(sparsity, Real) or not 0 <= sparsity < 1:
         raise ArgumentError(f"sparsity={sparsity!r}: want a fraction in [0, 1), e.g. 0.5 for half of the parameters")
     if fixed is not None and abs(sparsity - fixed) > 1e-6 and sparsity:
         raise ArgumentError(f"sparsity={sparsity}: the pattern {pattern} fixes it at {fixed:g}; leave sparsity out")
@@ -188,11 +198,17 @@ def _kinds(method: Method, units: tuple[str, ...] | str | None) -> tuple[str, ..
     for kind in asked:
         if kind not in UNIT_KINDS:
             raise unknown("unit", kind, UNIT_KINDS)
-    return asked
+    if not asked:
+        raise ArgumentError(f"units=(): {method.name} prunes nothing then; want some of {', '.join(UNIT_KINDS)}")
+    return tuple(dict.fromkeys(asked))
 
 
 def _tokens(lm: LM, calibration: Tokens | Text | str | Path | None, seed: int) -> Tokens:
     if isinstance(calibration, Tokens):
+        embeddings: Any = lm.module.get_input_embeddings()
+        known = embeddings.weight.shape[0]
+        if not 0 <= int(calibration.ids.min()) <= int(calibration.ids.max()) < known:
+            raise DataError(f"calibration: token ids up to {calibration.ids.max()}, but this model knows {known}")
         return calibration
     text = data.load_text(calibration) if isinstance(calibration, str | Path) else calibration
     return data.calibration(lm, text, seed=seed)

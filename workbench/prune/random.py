@@ -1,6 +1,6 @@
 """Random pruning: the control that every other method must beat.
 
-    S_ij ~ U(0, 1), independent, from one seed per weight shape and position in the model
+    S_ij ~ U(0, 1), independent; the stream is picked by the seed and by the weights themselves
 
 Not a published method. Seeded: the same seed gives the same mask.
 """

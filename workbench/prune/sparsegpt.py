@@ -8,7 +8,8 @@ arXiv:2301.00774.
 Columns are visited left to right in blocks of B. When a block is reached its lowest scores are marked (N:M: when a
 group of M is reached); then, column by column, a pruned w_ij leaves the error e = w_ij / U_jj, and what is right
 of it takes it up: w_ik -= e * U_jk. The scores are therefore those of weights already updated.
-Departs from the paper: exact counts in every block, and one factorisation for the weights that share their input.
+Departs from the paper: exact counts in every block, and one factorisation for the weights that share their input;
+inputs that are always zero go first and count (the official code zeroes them on top of the number asked for).
 """
 
 from __future__ import annotations
