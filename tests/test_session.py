@@ -63,7 +63,7 @@ def pooled(mask, tile=16):
     return sums / counts
 
 
-@pytest.mark.parametrize(("method", "repair"), [("flap", "none"), ("wanda-sp", "none"), ("shortgpt", None)])
+@pytest.mark.parametrize(("method", "repair"), [("flap", None), ("flap", "none"), ("wanda-sp", None), ("shortgpt", None)])
 def test_the_units_previewed_are_the_units_removed(session, method, repair):
     session.choose(method=method, sparsity=0.3, repair=repair)
     frame = session.frame()
@@ -76,7 +76,7 @@ def test_scores_are_computed_once(session):
     session.choose(method="wanda")
     assert not session.ready
     first = session.preview()
-    session.choose(sparsity=0.7, repair="bias")
+    session.choose(sparsity=0.7)
     assert session.ready
     assert session.preview() is first
     session.choose(pattern="2:4")

@@ -49,8 +49,8 @@ class Choice:
 
     @property
     def scoring(self) -> tuple[str | None, ...]:
-        """What the scores and their ranking depend on: all but the sparsity and the repair."""
-        return self.method, self.units, self.pattern, self.allocation
+        """What a preview depends on: all but the sparsity (a repair may add biases, which cost parameters)."""
+        return self.method, self.units, self.pattern, self.allocation, self.repair
 
     def __str__(self) -> str:
         extra = [x for x in (self.pattern, self.units, self.allocation, self.repair) if x]

@@ -184,6 +184,7 @@ class Session:
                     units=choice.units,
                     pattern=choice.pattern,
                     allocation=choice.allocation,
+                    repair=choice.repair,
                     calibration=calibration,
                     seed=self.seed,
                     progress=progress,

@@ -193,7 +193,7 @@ def _channels(work: Work, method: ChannelMethod) -> None:
         counts = _paid(work, rule.counts, lambda chosen: [chosen.get(i, {}) for i in range(arch.num_layers)])
         needs = method.needs | work.repair.needs
     else:
-        work.removed, needs = _choose_units(work, method), work.repair.needs
+        work.removed, needs = choose_units(work, list(channel_scores(work, method))), work.repair.needs
     for index, statistics in work.layer_statistics(needs):
         view = LayerView(arch, index, statistics)
         if counts is not None:
@@ -206,9 +206,8 @@ def _channels(work: Work, method: ChannelMethod) -> None:
         (change.remove_units if work.apply == "remove" else change.zero_units)(arch, index, removed)
 
 
-def _choose_units(work: Work, method: ChannelMethod) -> list[dict[str, torch.Tensor]]:
-    """The units that go by the dense model's scores."""
-    scores = list(channel_scores(work, method))
+def choose_units(work: Work, scores: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+    """The units that go, by the dense model's scores of every layer."""
     return _paid(
         work,
         lambda plan: work.allocation.units(plan, scores),
@@ -220,7 +219,7 @@ def _paid(work: Work, choose: Callable[[Plan], C], numbers: Callable[[C], list[d
     """Choose units under a plan such that biases which the repair will add are paid for."""
     chosen, extra = choose(work.plan()), 0
     for _ in range(3):
-        added = _added_biases(work, numbers(chosen)) if work.repair.name == "bias" else 0
+        added = added_biases(work, numbers(chosen))
         if added == extra:
             break
         chosen, extra = choose(work.plan(added)), added
@@ -236,7 +235,10 @@ def channel_scores(work: Work, method: ChannelMethod) -> Iterator[dict[str, torc
         yield {kind: method.score(view, kind) for kind in work.kinds}
 
 
-def _added_biases(work: Work, removed: list[dict[str, int]]) -> int:
+def added_biases(work: Work, removed: list[dict[str, int]]) -> int:
+    """Parameters that the repair adds where so many units of each kind go from each layer."""
+    if work.repair.name != "bias":
+        return 0
     total = 0
     for index, kinds in enumerate(removed):
         view = LayerView(work.dense, index, LayerStatistics())

@@ -92,7 +92,7 @@ def lowest(scores: torch.Tensor, count: int, compare: str = "matrix") -> torch.T
     compare
         ``"row"``: every row loses equally many (to within one); ``"matrix"``: the lowest wherever they are.
     """
-    mask = torch.zeros_like(scores, dtype=torch.bool)
+    mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)  # contiguous, whatever the scores are
     if compare == "matrix":
         flat = mask.view(-1)
         if count:

@@ -21,10 +21,11 @@ from workbench.errors import ArgumentError
 from workbench.jobs import Progress
 from workbench.models import as_lm
 from workbench.prune._method import ChannelMethod, LayerMethod, Method, WeightMethod
-from workbench.prune._stages import Work, channel_scores, layer_scores, layers_to_remove
+from workbench.prune._stages import Work, added_biases, channel_scores, choose_units, layer_scores, layers_to_remove
 from workbench.prune.allocations import Allocation, PerLayer
 from workbench.prune.masks import n_of_m
 from workbench.prune.pipeline import prepare
+from workbench.prune.repair import Repair
 from workbench.prune.statistics import LayerStatistics
 
 LEVELS = 255
@@ -89,6 +90,7 @@ def preview(
     pattern: str | None = None,
     units: tuple[str, ...] | str | None = None,
     allocation: str | Allocation | None = None,
+    repair: str | Repair | None = None,
     calibration: Tokens | Text | str | Path | None = None,
     of: str = "non-embedding",
     seed: int = 0,
@@ -102,7 +104,7 @@ def preview(
     """
     lm, progress = as_lm(model), progress or Progress()
     work = prepare(
-        lm, method, None, pattern=pattern, units=units, allocation=allocation, repair="none",
+        lm, method, None, pattern=pattern, units=units, allocation=allocation, repair=repair,
         calibration=calibration, of=of, propagate=False, seed=seed, progress=progress,
     )  # fmt: skip
     arch, total = lm.architecture, lm.architecture.parameters(of)
@@ -234,11 +236,11 @@ def _channels(work: Work, method: ChannelMethod, tile: int, total: int) -> Any:
     slots = {k: [arch.slots(k, i) for i in range(arch.num_layers)] for k in work.kinds}
     costs = {(k, i): arch.unit_parameters(k, i) for k in work.kinds for i in range(arch.num_layers)}
     work.budget = 0
-    plan = work.plan()
-    most = sum(plan.room(i) for i in plan.layers)
+    most = sum(map(work.plan().room, work.plan().layers))
 
     def frame(sparsity: float) -> tuple[np.ndarray, np.ndarray, int]:
-        removed = work.allocation.units(replace(plan, budget=min(round(sparsity * total), most)), scores)
+        work.budget = min(round(sparsity * total), most)
+        removed = choose_units(work, scores)
         cells = np.full((arch.num_layers, len(arch.linear_paths), tile, tile), 255, np.uint8)
         kept = np.ones(cells.shape[:2], np.float32)
         gone = 0
@@ -248,7 +250,8 @@ def _channels(work: Work, method: ChannelMethod, tile: int, total: int) -> Any:
                 for slot in slots[kind][layer] if len(units) else ():
                     if slot.module in arch.linear_paths:
                         _draw(arch, cells, kept, layer, slot, units, tile)
-        return kept, cells, gone
+        counts = [{kind: len(units) for kind, units in kinds.items()} for kinds in removed]
+        return kept, cells, gone - added_biases(work, counts)
 
     return frame
 
