@@ -63,7 +63,9 @@ def pooled(mask, tile=16):
     return sums / counts
 
 
-@pytest.mark.parametrize(("method", "repair"), [("flap", None), ("flap", "none"), ("wanda-sp", None), ("shortgpt", None)])
+@pytest.mark.parametrize(
+    ("method", "repair"), [("flap", None), ("flap", "none"), ("wanda-sp", None), ("shortgpt", None)]
+)
 def test_the_units_previewed_are_the_units_removed(session, method, repair):
     session.choose(method=method, sparsity=0.3, repair=repair)
     frame = session.frame()
@@ -280,9 +282,7 @@ def test_running_ends_at_the_figure(lm):
     quality = workbench.perplexity(lm, workbench.evaluation(lm, seqlen=64, windows=5))
     points = running(quality)
     assert points.shape == (5, 4)
-    np.testing.assert_allclose(
-        points[-1], [quality.tokens, quality.perplexity, quality.low, quality.high], rtol=1e-9
-    )
+    np.testing.assert_allclose(points[-1], [quality.tokens, quality.perplexity, quality.low, quality.high], rtol=1e-9)
     assert np.isnan(points[0, 2:]).all()
 
 
