@@ -23,16 +23,17 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.initialization import no_init_weights
 
-from workbench.architecture import Architecture, describe, matrix
+from workbench._per_layer import per_layer_config, sizes_of
+from workbench._quiet import quiet
+from workbench.architecture import Architecture
 from workbench.errors import ModelError, ResourceError
 from workbench.jobs import Progress
 from workbench.measure.memory import require_disk
-from workbench.models import LM, as_lm, load, quiet
+from workbench.models import LM, as_lm, load
 
 TOLERANCE = 1e-4
 RECIPE = "recipe.json"
@@ -77,28 +78,45 @@ def save(model: Any, folder: str | Path, *, overwrite: bool = False, progress: P
     ResourceError
         If the disk is too small.
     """
-    lm, target, progress = as_lm(model), Path(folder), progress or Progress()
+    lm, target, progress = as_lm(model), Path(folder).expanduser(), progress or Progress()
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
         raise ModelError(f"folder={str(target)!r} holds something already: name a new one, or pass overwrite=True")
-    target.parent.mkdir(parents=True, exist_ok=True)
     size = sum(p.numel() * p.element_size() for p in lm.module.parameters())
     require_disk(target.parent, size + 2**22)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    part: Path | None = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
         kind = _write(lm, part, getattr(model, "recipe", None))
         progress.step("read back", 1, 2)
         difference = _compare(lm, part)
         progress.step("read back", 2, 2)
-        if target.exists():
-            shutil.rmtree(target) if target.is_dir() else target.unlink()
         part.chmod(0o755)
-        part.replace(target)
-    except OSError as error:
+        _replace(part, target)
+    except (OSError, SafetensorError) as error:
         raise ResourceError(f"cannot write {target} ({error}): nothing was changed there") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
     written = sum(f.stat().st_size for f in target.glob("*.safetensors"))
     return Saved(target, kind, written, difference)
+
+
+def _replace(part: Path, target: Path) -> None:
+    """Put ``part`` into the place of ``target``; what was there is put back if that fails, else removed."""
+    old = part.with_suffix(".old")
+    if target.exists() or target.is_symlink():
+        target.rename(old)
+    try:
+        part.rename(target)
+    except BaseException:
+        if old.exists() or old.is_symlink():
+            old.rename(target)
+        raise
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink(missing_ok=True)
 
 
 def _write(lm: LM, folder: Path, recipe: Any) -> str:
@@ -136,7 +154,7 @@ def stored_tensors(module: PreTrainedModel, plain: PreTrainedConfig | None = Non
 
 def plain_config(arch: Architecture) -> PreTrainedConfig | None:
     """A transformers configuration that builds exactly these shapes, or None if there is none."""
-    sizes = {_sizes(arch, i) for i in range(arch.num_layers)}
+    sizes = {sizes_of(arch, i) for i in range(arch.num_layers)}
     if len(sizes) != 1 or _flat_norms_cut(arch):
         return None
     width, heads, groups = sizes.pop()
@@ -186,10 +204,6 @@ def _class_name(config: PreTrainedConfig) -> str:
         return type(AutoModelForCausalLM.from_config(config)).__name__
 
 
-def _sizes(arch: Architecture, layer: int) -> tuple[int, int, int]:
-    return arch.neurons(layer), arch.query_heads(layer), arch.kv_heads(layer)
-
-
 def _flat_norms_cut(arch: Architecture) -> bool:
     """Whether a norm over all heads' entries lost some: its epsilon is its own then, which no configuration says."""
     heads = arch.module.config.num_attention_heads
@@ -204,78 +218,6 @@ def _new_biases(arch: Architecture) -> bool:
     paths = [arch.family.o, arch.family.down]
     has = any(arch.linear(i, p).bias is not None for i in range(arch.num_layers) for p in paths)
     return has or bool(config.attention_bias and config.mlp_bias)
-
-
-def per_layer_config(arch: Architecture) -> dict[str, Any]:
-    """config.json of a per-layer checkpoint: the dense sizes, and under ``per_layer_config`` each layer's own."""
-    config = arch.module.config.to_dict()
-    keys = arch.family.sizes
-    own = {str(i): {k: v for k, v in zip(keys, _sizes(arch, i), strict=True) if k} for i in range(arch.num_layers)}
-    return config | {"per_layer_config": own, "architectures": [type(arch.module).__name__]}
-
-
-def dense_config(folder: Path) -> PreTrainedConfig:
-    """The configuration of a per-layer checkpoint without the layers' own sizes."""
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    raw.pop("per_layer_config", None)
-    return AutoConfig.for_model(raw.pop("model_type", None), **raw)
-
-
-def load_per_layer(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Read a checkpoint whose layers have sizes of their own; the tensors' shapes say them.
-
-    Raises
-    ------
-    ModelError
-        If tensors are missing, unknown, or of shapes that fit no model of the family.
-    """
-    with no_init_weights(), quiet():
-        module = AutoModelForCausalLM.from_config(dense_config(folder), dtype=dtype)
-    tensors: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        tensors |= load_file(file)
-    _fill(module, tensors, dtype, folder)
-    module.tie_weights()
-    arch = describe(module)
-    for layer in range(arch.num_layers):
-        _check_layer(arch, layer, folder)
-        arch.resize(layer)
-    if (folder / "generation_config.json").is_file():
-        module.generation_config = type(module.generation_config).from_pretrained(folder)
-    return module.eval()
-
-
-def _fill(module: PreTrainedModel, tensors: dict[str, torch.Tensor], dtype: torch.dtype, folder: Path) -> None:
-    tied = set(getattr(module, "all_tied_weights_keys", None) or ())
-    wanted = set(module.state_dict()) - tied
-    biases = {k for k in set(tensors) - wanted if k.endswith(".bias")}
-    missing, extra = sorted(wanted - set(tensors)), sorted(set(tensors) - wanted - biases)
-    if missing or extra:
-        raise ModelError(
-            f"{folder} does not hold this model: missing {missing[:3] or 'nothing'}, unknown {extra[:3] or 'nothing'}"
-        )
-    for name in sorted(wanted | biases):
-        path, _, leaf = name.rpartition(".")
-        owner, value = module.get_submodule(path), tensors[name].to(dtype)
-        if leaf in owner._buffers:
-            owner._buffers[leaf] = value
-        else:
-            owner.register_parameter(leaf, nn.Parameter(value))
-
-
-def _check_layer(arch: Architecture, layer: int, folder: Path) -> None:
-    """Refuse shapes that do not belong together."""
-    problem = ""
-    if matrix(arch.linear(layer, arch.family.o)).shape[1] % (arch.head_dim * arch.heads_per_group):
-        problem = "its output projection does not hold whole KV groups"
-    for kind in ("neuron", "kv_group"):
-        for slot in arch.slots(kind, layer):
-            weight = arch.linear(layer, slot.module).weight
-            size = weight.shape[0] if weight.ndim == 1 else matrix(arch.linear(layer, slot.module)).shape[slot.axis]
-            if size != slot.index.numel():
-                problem = f"{slot.module} has {size} entries where {slot.index.numel()} belong"
-    if problem:
-        raise ModelError(f"{folder} is damaged in layer {layer}: {problem}")
 
 
 def _compare(lm: LM, folder: Path) -> float:

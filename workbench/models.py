@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,14 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
+from workbench._per_layer import load_per_layer
+from workbench._quiet import quiet
+from workbench._sources import is_per_layer, locate, source_name
 from workbench.architecture import Architecture, describe
-from workbench.errors import ArgumentError, ModelError
+from workbench.errors import ArgumentError, ModelError, ResourceError
 
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_BUFFERS = ("attn.bias", "attention.bias", "masked_bias")  # causal masks that old checkpoints of GPT-2 and NeoX carry
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,73 +145,66 @@ def load(
     >>> lm                                                                           # doctest: +SKIP
     LM('default', LlamaForCausalLM, 134.5 M parameters)
     """
-    name = "default" if source in (None, "", "default") else os.fspath(source)
-    folder, options = _locate(name)
+    name = source_name(source)
+    _check_place(dtype, device)
+    folder, options = locate(name)
     options |= {"trust_remote_code": trust_remote_code}
     with _reading(name), quiet():
-        if _per_layer(folder):
-            from workbench.checkpoint import dense_config, load_per_layer
-
+        _check_room(Path(folder), dtype)
+        if is_per_layer(folder):
             module = load_per_layer(Path(folder), dtype)
-            options["config"] = dense_config(Path(folder))
+            options["config"] = module.config  # the tokenizer's loader would read the file, and refuse it
         else:
             module = _from_pretrained(folder, dtype, options)
         tokenizer = _tokenizer(folder, options)
-    moved: Any = module.to(device)  # type: ignore[arg-type]
+        moved: Any = module.to(device)  # type: ignore[arg-type]
     return wrap(moved, tokenizer, name)
 
 
-def _locate(name: str) -> tuple[str, dict[str, Any]]:
-    """The folder or id that transformers should read, and the options for it."""
-    if name == "default":
-        from workbench.weights import default_model_dir
-
-        return str(default_model_dir()), {"use_safetensors": True}
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"source={name!r}: there is no such GGUF file")
-        return str(path.parent), {"gguf_file": path.name}
-    if path.is_file():
-        raise ModelError(f"source={name!r} is a file but no GGUF: pass its folder, with config.json beside it")
-    if path.is_dir():
-        _check_folder(path)
-        return str(path), {"use_safetensors": True}
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"source={name!r}: there is no such folder")
-    return name, {"use_safetensors": True}
-
-
-def _check_folder(path: Path) -> None:
-    if not (path / "config.json").is_file():
-        raise ModelError(f"{path} holds no config.json, so it is no checkpoint")
-    if not any(path.glob("*.safetensors")):
-        pickles = [p.name for p in path.iterdir() if p.suffix in PICKLES]
-        if pickles:
-            raise ModelError(
-                f"{path} holds its weights as pickles ({', '.join(pickles[:3])}), which can run any code when they "
-                "are opened. They are not read: convert the checkpoint to safetensors where you trust it"
-            )
-        raise ModelError(f"{path} holds no *.safetensors weights")
-
-
-def _per_layer(folder: str) -> bool:
-    config = Path(folder) / "config.json"
-    if not config.is_file():
-        return False
+def _check_place(dtype: Any, device: Any) -> None:
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ArgumentError(f"dtype={dtype!r}: pass a floating-point dtype of torch, such as torch.float32")
     try:
-        return "per_layer_config" in json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ModelError(f"{config} is not JSON ({error}): the checkpoint is damaged") from error
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch asserts that it was built for the device
+        reason = str(error).split("\n")[0]
+        raise ArgumentError(f"device={device!r} cannot be used here ({reason}): pass 'cpu'") from error
+
+
+def _check_room(folder: Path, dtype: torch.dtype) -> None:
+    """Refuse weights that cannot fit into memory, rather than be killed halfway."""
+    from workbench.measure.memory import require_memory
+
+    if folder.is_dir():
+        size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+        require_memory(size * min(4, dtype.itemsize) // 4, f"loading {folder}")
 
 
 def _from_pretrained(folder: str, dtype: torch.dtype, options: dict[str, Any]) -> PreTrainedModel:
+    """Read with transformers, which fills what is missing or of another shape with random numbers: refused here."""
     reader: Any = AutoModelForCausalLM
-    module, info = reader.from_pretrained(folder, dtype=dtype, output_loading_info=True, **options)
-    missing = sorted(info["missing_keys"]) + sorted(str(k) for k in info.get("mismatched_keys", ()))
-    if missing:  # transformers fills what is missing with random numbers
-        raise ModelError(f"{folder} is incomplete: it lacks {', '.join(missing[:4])}{' ...' if missing[4:] else ''}")
+    module, info = reader.from_pretrained(
+        folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    missing, extra = sorted(info["missing_keys"]), sorted(k for k in info["unexpected_keys"] if _belongs(k))
+    mismatched = [
+        f"{name} (stored {tuple(stored)}, wanted {tuple(wanted)})"
+        for name, stored, wanted in sorted(info.get("mismatched_keys", ()))
+    ]
+    for names, what in (
+        (missing, "is incomplete: it lacks"),
+        (mismatched, "does not fit its config.json:"),
+        (extra, "holds weights that its config.json has no place for:"),
+    ):
+        if names:
+            raise ModelError(f"{folder} {what} {', '.join(names[:4])}{' ...' if names[4:] else ''}")
     return _dequantized(module)
+
+
+def _belongs(name: str) -> bool:
+    """Whether a tensor that found no place is a weight of a decoder layer, so that the model is another without it."""
+    in_layer = re.search(r"(^|\.)(layers|h)\.\d+\.", name)
+    return bool(in_layer) and name.endswith((".weight", ".bias")) and not name.endswith(_BUFFERS)
 
 
 def _dequantized(module: PreTrainedModel) -> PreTrainedModel:
@@ -219,12 +216,19 @@ def _dequantized(module: PreTrainedModel) -> PreTrainedModel:
 
 
 def _tokenizer(folder: str, options: dict[str, Any]) -> PreTrainedTokenizerBase | None:
-    wanted = {k: v for k, v in options.items() if k in ("gguf_file", "trust_remote_code", "config")}
+    wanted = {k: v for k, v in options.items() if k in ("gguf_file", "trust_remote_code", "local_files_only", "config")}
     if Path(folder).is_dir() and not wanted.get("gguf_file"):
         names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
         if not any((Path(folder) / n).is_file() for n in names):
             return None
     return AutoTokenizer.from_pretrained(folder, **wanted)
+
+
+# What transformers and the file formats are known to raise when a checkpoint is missing, damaged or contradicts itself.
+_DAMAGE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+    struct.error, StrictDataclassError,
+)  # fmt: skip
 
 
 @contextmanager
@@ -234,23 +238,15 @@ def _reading(name: str) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise ModelError(f"the weights of {name!r} are damaged or truncated ({error}): fetch them again") from error
-    except (OSError, ValueError, KeyError) as error:
-        text = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"cannot load {name!r}: {text}. Pass a folder, a GGUF file, a Hugging Face id that can be reached, "
-            "or nothing for the embedded default"
-        ) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and notices while a checkpoint is read, and put them back."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
+    except MemoryError as error:
+        raise ResourceError(f"there is too little memory for {name!r}: close other programs") from error
+    except _DAMAGE as error:
+        text = " ".join(line.strip() for line in str(error).strip().split("\n")[:2]).rstrip(".")
+        if isinstance(error, RuntimeError) and ("allocate memory" in text or "out of memory" in text):
+            raise ResourceError(f"there is too little memory for {name!r} ({text}): close other programs") from error
+        advice = (
+            "the checkpoint is damaged or of an unknown kind: fetch or write it again"
+            if Path(name).expanduser().exists()
+            else "pass a folder, a GGUF file, a Hugging Face id within reach, or nothing for the embedded default"
+        )
+        raise ModelError(f"cannot load {name!r} ({type(error).__name__}: {text}); {advice}") from error
