@@ -104,6 +104,15 @@ def test_threshold_of_many_matrices(data):
         assert ties[key] == int((values == float(edge)).sum())
 
 
+@pytest.mark.parametrize("compare", ["matrix", "row"])
+def test_transposed_scores(compare):
+    """A Conv1D's scores are a transposed view."""
+    scores = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
+    wanted = lowest(scores, 13, compare)
+    assert torch.equal(lowest(scores.T.contiguous().T, 13, compare), wanted)
+    assert torch.equal(n_of_m(scores[:, :4].T.contiguous().T, 2, 4), n_of_m(scores[:, :4], 2, 4))
+
+
 def test_distinct_scores_have_one_answer():
     scores = torch.tensor([[5.0, 1.0, 4.0, 2.0], [0.5, 6.0, 0.25, 7.0]])
     assert lowest(scores, 3).tolist() == [[False, True, False, False], [True, False, True, False]]
