@@ -69,7 +69,9 @@ def sweep(
     given, device = mask is not None, weight.device
     rows, columns = weight.shape
     new = weight.detach().float().cpu().clone().contiguous()
-    pruned = torch.zeros(rows, columns, dtype=torch.bool) if mask is None else mask.cpu()
+    pruned = torch.zeros(rows, columns, dtype=torch.bool)
+    if mask is not None:
+        pruned.copy_(mask)
     upper = upper.float().cpu().contiguous()
     group = pattern.of if pattern.is_nm and not given else 0
     for start in range(0, columns, block):

@@ -148,7 +148,7 @@ def _weights(work: Work, method: WeightMethod) -> None:
                 else:
                     mask = select(method.score(weight, inputs), count, pattern, compare)
                     weight, bias = work.repair.fix(weight, mask, inputs)
-                change.set_matrix(module, weight)
+                change.set_matrix(module, weight, reuse=work.dense is work.target)
                 change.add_bias(module, bias)
 
 

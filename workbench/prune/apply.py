@@ -1,7 +1,7 @@
 """Change a model: copy it, zero units or take them out, take layers out.
 
-Nothing here touches a tensor that it did not make: weights are replaced, never written into, so that a model and its
-pruned copy can share what has not changed while the work goes on. `unshare` ends the sharing.
+Unless told to reuse memory, nothing here touches a tensor that it did not make: weights are replaced, never written
+into, so that a model and its pruned copy can share what has not changed while the work goes on. `unshare` ends that.
 """
 
 from __future__ import annotations
@@ -42,9 +42,15 @@ def unshare(module: PreTrainedModel, original: PreTrainedModel) -> None:
                 held[name] = own[id(tensor)]  # type: ignore[assignment]
 
 
-def set_matrix(module: Any, weight: torch.Tensor) -> None:
-    """Replace the weight of a linear map by ``[out, in]``, in the dtype that it had."""
+def set_matrix(module: Any, weight: torch.Tensor, *, reuse: bool = False) -> None:
+    """Replace the weight of a linear map by ``[out, in]``, in the dtype that it had.
+
+    ``reuse`` writes into the memory that is there: for a model that may be changed in place.
+    """
     old = module.weight
+    if reuse and matrix(module).shape == weight.shape:
+        matrix(module).copy_(weight)
+        return
     value = (weight.T if isinstance(module, Conv1D) else weight).to(old.dtype).contiguous()
     module.weight = nn.Parameter(value, requires_grad=old.requires_grad)
 
