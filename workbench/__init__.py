@@ -30,6 +30,7 @@ _HOME = {
     "methods": "workbench.prune",
     "perplexity": "workbench.measure",
     "preview": "workbench.prune.preview",
+    "repeat": "workbench.prune",
     "save": "workbench.checkpoint",
     "size": "workbench.measure",
     "speed": "workbench.measure",
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from workbench.jobs import Job, Progress
     from workbench.measure import compare, cost, perplexity, size, speed
     from workbench.models import LM, load, wrap
-    from workbench.prune import Recipe, methods, prune
+    from workbench.prune import Recipe, methods, prune, repeat
     from workbench.prune.preview import preview
     from workbench.session import Session
 

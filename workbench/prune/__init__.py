@@ -5,6 +5,7 @@
     allocations.py   budget -> layers                  masks.py        scores -> masks
     repair.py        what happens to the rest          apply.py        zeros, smaller tensors, fewer layers
     result.py        Pruned, Report, Recipe            preview.py      what a slider shows
+    replay.py        a recipe, once more
 
 One file per published method; importing it registers it. ``workbench.prune`` is this package and the call at once:
 ``workbench.prune(model, "wanda", 0.5)`` is ``workbench.prune.prune(model, "wanda", 0.5)``.
@@ -44,6 +45,7 @@ from workbench.prune._method import (
 from workbench.prune.allocations import ALLOCATIONS
 from workbench.prune.pipeline import prune
 from workbench.prune.repair import REPAIRS
+from workbench.prune.replay import repeat
 from workbench.prune.result import Pruned, Recipe, Report
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "methods",
     "prune",
     "registry",
+    "repeat",
     "resolve",
 ]
 
