@@ -110,7 +110,9 @@ class Collector:
 
         if "moments" in self.kinds:  # Chan's update: exact for inputs whose mean is far from zero
             mean = x.mean(0, dtype=torch.float64)
-            accumulate("m2", (x - mean.float()).square().sum(0).double())
+            centre = mean.float()
+            around = (x - centre).square().sum(0).double()
+            accumulate("m2", (around - new * (mean - centre).square()).clamp_min(0))
             if before:
                 delta = mean - sums["mean"]
                 sums["m2"] += delta.square() * (before * new / (before + new))

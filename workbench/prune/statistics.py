@@ -170,6 +170,7 @@ def _stream(
         layer = collector.result()
         for kind in kinds:
             write(folders[kind] / f"layer_{index:03d}.safetensors", _tensors(layer, kind))
+        del layer  # before the next one grows
         if checkpoint_due(last) and index + 1 < count:
             write(saved, {"hidden": runner.hidden}, {"layer": str(index + 1)})
             last = time.monotonic()
@@ -219,11 +220,19 @@ def home(cache: Path | None = None) -> Path:
 
 
 def _done(folder: Path) -> int:
-    """Layers known without a gap."""
+    """Layers known without a gap; a file that was cut short ends them."""
     done = 0
-    while (folder / f"layer_{done:03d}.safetensors").is_file():
+    while _whole(folder / f"layer_{done:03d}.safetensors"):
         done += 1
     return done
+
+
+def _whole(path: Path) -> bool:
+    try:
+        with safe_open(path, "pt"):  # reads the header and checks the file's length against it
+            return True
+    except (SafetensorError, OSError):
+        return False
 
 
 def _make_room(place: Path, architecture: Architecture, kinds: list[str]) -> None:
