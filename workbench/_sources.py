@@ -51,7 +51,10 @@ def locate(name: str) -> tuple[str, dict[str, Any]]:
         return str(path), {"use_safetensors": True}
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"source={name!r}: there is no such folder")
-    return name, {"use_safetensors": True} | hub_options(name)
+    folder = cached_folder(name)
+    if folder is not None:
+        check_folder(folder)
+    return name if folder is None else str(folder), {"use_safetensors": True}
 
 
 def source_name(source: object) -> str:
@@ -112,8 +115,8 @@ def _refuse(path: Path, pickles: list[str]) -> None:
         )
 
 
-def hub_options(name: str) -> dict[str, Any]:
-    """How to read a Hugging Face id: from the hub if it answers, else from the local cache alone.
+def cached_folder(name: str) -> Path | None:
+    """Where a Hugging Face id lies in the local cache, if the hub does not answer; None if it does.
 
     Without this, a typing error takes half a minute of retries where there is no network.
 
@@ -128,9 +131,10 @@ def hub_options(name: str) -> dict[str, Any]:
         raise ModelError(f"source={name!r}: there is no such folder, and it is no Hugging Face id") from error
     offline = bool(constants.HF_HUB_OFFLINE)
     if not offline and answers(hf_hub_url(name, "config.json")):
-        return {}
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return {"local_files_only": True}
+        return None
+    config = try_to_load_from_cache(name, "config.json")
+    if isinstance(config, str):
+        return Path(config).parent
     reason = "offline mode is on (HF_HUB_OFFLINE)" if offline else f"{constants.ENDPOINT} does not answer"
     raise ModelError(
         f"source={name!r}: there is no such folder, it is not in the cache ({constants.HF_HUB_CACHE}), and {reason}. "

@@ -226,8 +226,10 @@ def _compare(lm: LM, folder: Path) -> float:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, lm.module.config.vocab_size, (1, 16), generator=generator).to(lm.device)
     with torch.no_grad():
-        difference = float((lm.module(ids).logits - again(ids).logits).abs().max())
-    if not difference <= TOLERANCE:
+        wanted, got = lm.module(ids).logits, again(ids).logits
+    difference, largest = float((wanted - got).abs().max()), float(wanted.abs().max())
+    # 16-bit models: those cast in memory round their position tables too, which a loaded model keeps exact
+    if not difference <= max(TOLERANCE, 4 * torch.finfo(wanted.dtype).eps * largest):
         raise ModelError(
             f"the checkpoint was written and read back, but its logits differ by {difference:.3g}: nothing was kept"
         )

@@ -216,7 +216,7 @@ def _dequantized(module: PreTrainedModel) -> PreTrainedModel:
 
 
 def _tokenizer(folder: str, options: dict[str, Any]) -> PreTrainedTokenizerBase | None:
-    wanted = {k: v for k, v in options.items() if k in ("gguf_file", "trust_remote_code", "local_files_only", "config")}
+    wanted = {k: v for k, v in options.items() if k in ("gguf_file", "trust_remote_code", "config")}
     if Path(folder).is_dir() and not wanted.get("gguf_file"):
         names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
         if not any((Path(folder) / n).is_file() for n in names):
