@@ -27,7 +27,7 @@ from workbench.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Text", "Tokens", "calibration", "check_disjoint", "evaluation", "load_text"]
+__all__ = ["Text", "Tokens", "calibration", "check_disjoint", "check_fits", "evaluation", "load_text"]
 
 _CACHED_STREAMS = 4
 _streams: WeakKeyDictionary[Any, OrderedDict[tuple[str, int, int], np.ndarray]] = WeakKeyDictionary()
@@ -198,6 +198,25 @@ def check_disjoint(a: Tokens | Mapping[str, Any], b: Tokens | Mapping[str, Any])
             f"calibration and evaluation share {end - start} characters of {second['text']!r}: the figure "
             "would flatter the method. Use two texts, or the two parts of load_text(...).split()"
         )
+
+
+def check_fits(lm: Any, tokens: Tokens) -> None:
+    """Refuse windows that a model cannot read.
+
+    Raises
+    ------
+    DataError
+        If a token id is beyond the model's vocabulary.
+    ArgumentError
+        If the windows are longer than the model's table of positions (rotary ones have none).
+    """
+    module = getattr(lm, "lm", lm).module
+    known, highest = module.get_input_embeddings().weight.shape[0], int(tokens.ids.max())
+    if not 0 <= int(tokens.ids.min()) <= highest < known:
+        raise DataError(f"{tokens!r} has token ids up to {highest}, but this model knows {known}: use its tokenizer")
+    tables = sum(hasattr(m, "num_embeddings") for m in module.modules())
+    if tables > 1:
+        _check_sizes(lm, seqlen=tokens.seqlen)
 
 
 def _check_sizes(lm: Any, **sizes: int) -> None:

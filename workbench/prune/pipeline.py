@@ -13,7 +13,7 @@ import torch
 from workbench import data
 from workbench.architecture import UNIT_KINDS, Architecture, describe, matrix
 from workbench.data import Text, Tokens
-from workbench.errors import ArgumentError, DataError, unknown
+from workbench.errors import ArgumentError, unknown
 from workbench.jobs import Progress
 from workbench.measure.memory import peak_memory, require_memory
 from workbench.models import LM, as_lm
@@ -205,10 +205,7 @@ def _kinds(method: Method, units: tuple[str, ...] | str | None) -> tuple[str, ..
 
 def _tokens(lm: LM, calibration: Tokens | Text | str | Path | None, seed: int) -> Tokens:
     if isinstance(calibration, Tokens):
-        embeddings: Any = lm.module.get_input_embeddings()
-        known = embeddings.weight.shape[0]
-        if not 0 <= int(calibration.ids.min()) <= int(calibration.ids.max()) < known:
-            raise DataError(f"calibration: token ids up to {calibration.ids.max()}, but this model knows {known}")
+        data.check_fits(lm, calibration)
         return calibration
     text = data.load_text(calibration) if isinstance(calibration, str | Path) else calibration
     return data.calibration(lm, text, seed=seed)

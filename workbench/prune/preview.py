@@ -121,7 +121,7 @@ def preview(
 
 def _weights(work: Work, method: WeightMethod, tile: int, total: int) -> Any:
     arch, rule = work.dense, work.allocation
-    if rule.joint:
+    if rule.joint and rule.name == "global":
         return _joint_weights(work, method, tile, total)
     shape = (arch.num_layers, len(arch.linear_paths))
     levels = np.zeros((LEVELS + 2, *shape, tile, tile), np.uint8)
@@ -182,6 +182,12 @@ def _levels(order: torch.Tensor, tile: int) -> np.ndarray:
     return np.rint(255 * (1 - (gone / size).numpy())).astype(np.uint8).T.reshape(-1, tile, tile)
 
 
+def _stays(bins: torch.Tensor) -> np.ndarray:
+    """Share of a whole matrix that is kept at each level, float64 ``[levels + 2]``."""
+    counts = torch.bincount(bins, minlength=LEVELS + 2)
+    return (1 - (counts.cumsum(0) - counts).double() / bins.numel()).numpy()
+
+
 def _weight_shares(work: Work, sizes: np.ndarray, total: int) -> Callable[[float], np.ndarray]:
     """Share of each matrix that goes at a sparsity, ``[layers, matrices]``."""
     fixed, rule = work.pattern.sparsity, work.allocation
@@ -216,17 +222,19 @@ def _joint_weights(work: Work, method: WeightMethod, tile: int, total: int) -> A
         for path in arch.linear_paths:
             histogram += torch.bincount(bins(layer, path, statistics).flatten(), minlength=BINS)
     rank = _ranks(histogram)
-    shape = (arch.num_layers, len(arch.linear_paths))
-    levels = np.zeros((LEVELS + 2, *shape, tile, tile), np.uint8)
+    levels = np.zeros((LEVELS + 2, arch.num_layers, len(arch.linear_paths), tile, tile), np.uint8)
+    kept = np.zeros(levels.shape[:3], np.float32)
     for layer, statistics in work.layer_statistics(method.needs):
         for column, path in enumerate(arch.linear_paths):
-            levels[:, layer, column] = _levels(rank[bins(layer, path, statistics)], tile)
+            order = rank[bins(layer, path, statistics)]
+            levels[:, layer, column] = _levels(order, tile)
+            kept[:, layer, column] = _stays((order * LEVELS).long().flatten())
     weights = int(histogram.sum())
 
     def frame(sparsity: float) -> tuple[np.ndarray, np.ndarray, int]:
         gone = min(sparsity * total / weights, 1.0)
-        cells = levels[round(gone * LEVELS)]
-        return (cells.mean((2, 3)) / 255).astype(np.float32), cells, round(gone * weights)
+        level = round(gone * LEVELS)
+        return kept[level], levels[level], round(gone * weights)
 
     return frame
 
@@ -236,7 +244,8 @@ def _channels(work: Work, method: ChannelMethod, tile: int, total: int) -> Any:
     slots = {k: [arch.slots(k, i) for i in range(arch.num_layers)] for k in work.kinds}
     costs = {(k, i): arch.unit_parameters(k, i) for k in work.kinds for i in range(arch.num_layers)}
     work.budget = 0
-    most = sum(map(work.plan().room, work.plan().layers))
+    biases = added_biases(work, [dict.fromkeys(work.kinds, 1)] * arch.num_layers)
+    most = sum(map(work.plan().room, work.plan().layers)) - biases
 
     def frame(sparsity: float) -> tuple[np.ndarray, np.ndarray, int]:
         work.budget = min(round(sparsity * total), most)
@@ -278,7 +287,8 @@ def _draw(
 
 def _layers(work: Work, method: LayerMethod, tile: int, total: int) -> Any:
     scores, arch = layer_scores(work, method), work.dense
-    most = sum(arch.layer_parameters(i) for i in range(arch.num_layers) if bool(torch.isfinite(scores[i])))
+    sizes = [arch.layer_parameters(i) for i in scores.argsort().tolist() if bool(torch.isfinite(scores[i]))]
+    most = sum(sizes[: arch.num_layers - 1])
 
     def frame(sparsity: float) -> tuple[np.ndarray, np.ndarray, int]:
         gone = layers_to_remove(arch, scores, min(round(sparsity * total), most))
