@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,10 @@ def run(given: argparse.Namespace) -> int:
     from workbench import _ledger
 
     folder = Path(given.ledger).expanduser() if given.ledger else None
-    outcomes = _replicate(given) if given.method or given.all else []
-    for outcome in outcomes:
-        if given.ledger is not None:
+    outcomes = []
+    for outcome in _replicate(given) if given.method or given.all else ():
+        outcomes.append(outcome)
+        if given.ledger is not None:  # at once: the next claim may be cancelled
             _ledger.record(outcome, folder)
     write_json(given.json, {"claims": [_as_json(outcome) for outcome in outcomes]})
     if given.ledger is not None:
@@ -74,7 +76,8 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _replicate(given: argparse.Namespace) -> list[Any]:
+def _replicate(given: argparse.Namespace) -> Iterator[Any]:
+    """Run the claims one after the other, printing and handing out each outcome."""
     use_threads(given.threads)
     from workbench.claims import Context, claims, replicate
     from workbench.errors import unknown
@@ -82,15 +85,14 @@ def _replicate(given: argparse.Namespace) -> list[Any]:
     known = claims()
     if given.method and given.method not in known:
         raise unknown("method with a claim", given.method, known)
-    outcomes = []
     with progress_line() as progress:
         lm = load_model(given.model, progress)
         sizes = {"samples": given.samples, "seqlen": given.seqlen, "windows": given.windows}
         context = Context.of(lm, given.text, **sizes, progress=progress)
         for name in [given.method] if given.method else known:
-            outcomes.append(replicate(name, context))
-            print(f"{outcomes[-1].to_text() if given.method else outcomes[-1]!r}", flush=True)
-    return outcomes
+            outcome = replicate(name, context)
+            print(outcome.to_text() if given.method else repr(outcome), flush=True)
+            yield outcome
 
 
 def _as_json(outcome: Any) -> dict[str, Any]:
