@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  workbench methods            all of them, by family
-  workbench methods wanda      its paper, formula, hyper-parameters and defaults
+  workbench methods               all of them, by family
+  workbench methods wanda         its paper, formula, claim, hyper-parameters and defaults
+  workbench methods --markdown    the table of the README
+
+What they remove: weights (set to zero), or neurons, head groups (kv_group) and layers (really gone).
 """
 
 
@@ -22,6 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = add(subparsers, "methods", "list the pruning methods, or explain one", EPILOG)
     parser.add_argument("name", nargs="?", help="the method to explain")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.set_defaults(run=run)
 
 
@@ -31,10 +35,14 @@ def run(given: argparse.Namespace) -> int:
     from workbench.errors import unknown
 
     known = {info.name: info for info in workbench.methods()}
-    if given.name is None:
+    if given.name is None and given.markdown:
+        from workbench._docs import methods_table
+
+        print(methods_table())
+    elif given.name is None:
         rows = [("method", "removes", "needs", "paper")]
         rows += [(i.name, ", ".join(i.units), needed(i), short(i)) for i in known.values()]
-        print(table(rows))
+        print(f"{table(rows)}\n\n`workbench methods NAME` explains one of them.")
     elif given.name in known:
         print(explain(known[given.name]))
     else:
@@ -58,17 +66,25 @@ def short(info: MethodInfo) -> str:
 
 def explain(info: MethodInfo) -> str:
     """One method in full."""
+    from workbench._docs import needed as in_words
+    from workbench._docs import removed
+    from workbench.prune import registry
+
+    claim = getattr(registry().get(info.name), "claim", None)
     rows = [
-        ("paper", str(info.citation or "-")),
-        ("formula", info.formula),
-        ("removes", ", ".join(info.units)),
-        ("patterns", ", ".join(info.patterns) or "-"),
-        ("needs", needed(info)),
-        ("allocation", f"{info.default_allocation} (--allocation changes it)"),
-        ("repair", f"{info.default_repair} (--repair changes it)"),
-        ("parameters", ", ".join(f"{k}={v!r}" for k, v in info.parameters.items()) or "-"),
+        ("paper", str(info.citation or "none: a control that every other method must beat")),
+        ("score", f"{info.formula} (higher stays)"),
+        ("claim", f"{claim.statement} (paper: {claim.setting})" if claim else "none"),
+        ("prunes", removed(info)),
+        ("patterns", ", ".join(info.patterns) or "none: units go as a whole"),
+        ("reads", in_words(info)),
+        ("allocation", f"{info.default_allocation}: how the budget is spread (--allocation changes it)"),
+        ("repair", f"{info.default_repair}: what mends the rest (--repair changes it)"),
+        ("parameters", ", ".join(f"{k}={v!r}" for k, v in info.parameters.items()) or "none"),
     ]
     lines = [f"{info.name}: {info.title}", ""]
     for name, value in rows:
         lines += textwrap.wrap(value, 96, initial_indent=f"  {name:<11}", subsequent_indent=" " * 13)
+    if claim:
+        lines += ["", f"To see whether the claim holds on the default model: workbench replicate {info.name}"]
     return "\n".join(lines)

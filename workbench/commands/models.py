@@ -38,9 +38,11 @@ def run(given: argparse.Namespace) -> int:
     print(table(rows + cached_on_hub()))
     if not there:
         print("The default model is not in the cache yet: workbench models --fetch")
-    from workbench.architecture import FAMILIES
+    from workbench._docs import FAMILY_NAMES
 
-    print(f"\nfamilies: {', '.join(sorted(FAMILIES))}")
+    print("\nModels of these families can be pruned:")
+    print(table([("model_type", "models"), *sorted(FAMILY_NAMES.items())]))
+    print("\nName one by its Hugging Face id, its folder or its GGUF file: workbench prune --model NAME --out DIR")
     return 0
 
 
