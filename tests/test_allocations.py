@@ -149,7 +149,11 @@ def test_standardised_by_brute_force():
 
 
 @SETTINGS
-@given(st.lists(st.lists(st.floats(-5, 5), min_size=2, max_size=6), min_size=1, max_size=4), st.floats(0, 1), st.data())
+@given(
+    st.lists(st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=6), min_size=1, max_size=4),
+    st.floats(0, 1),
+    st.data(),
+)
 def test_take_never_passes_over_a_cheaper_fit(values, share, data):
     costs = [data.draw(st.integers(1, 9)) for _ in values]
     entries = [Entry(i, "u", torch.tensor(v), c) for i, (v, c) in enumerate(zip(values, costs, strict=True))]

@@ -237,7 +237,6 @@ def test_one_layers_gram_at_a_time(tmp_path):
     lm, held = tiny_lm(num_hidden_layers=6), []
 
     def count(step):
-        gc.collect()
         alive = (o for o in gc.get_objects() if type(o) is torch.Tensor and o.shape == (48, 48))
         held.append(len({t.data_ptr() for t in alive}))
 
