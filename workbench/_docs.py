@@ -61,9 +61,7 @@ def short(paper: Citation | None) -> str:
 
 def methods_table() -> str:
     """All methods as a Markdown table."""
-    rows = [
-        (f"`{i.name}`", i.title, removed(i), needed(i), f"`{i.formula}`", short(i.citation)) for i in methods()
-    ]
+    rows = [(f"`{i.name}`", i.title, removed(i), needed(i), f"`{i.formula}`", short(i.citation)) for i in methods()]
     return markdown(("Name", "Method", "Prunes", "Reads", "Score: higher stays", "Paper"), rows)
 
 
@@ -74,14 +72,14 @@ def families_table() -> str:
 
 
 def markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table.
+    r"""A Markdown table.
 
     Examples
     --------
     >>> print(markdown(("a", "b"), [("1", "|x|")]))
     | a | b |
     |---|---|
-    | 1 | \\|x\\| |
+    | 1 | \|x\| |
     """
     lines = [header, *rows]
     text = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
