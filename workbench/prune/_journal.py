@@ -21,7 +21,7 @@ from torch import nn
 
 from workbench.architecture import Architecture
 from workbench.prune._runner import LayerRunner
-from workbench.prune.statistics import checkpoint_due, home, write
+from workbench.prune.statistics import VERSION, checkpoint_due, home, write
 
 Removed = dict[str, torch.Tensor]
 
@@ -38,7 +38,7 @@ class Journal:
     """
 
     def __init__(self, fingerprint: str, settings: Mapping[str, Any]) -> None:
-        text = json.dumps(settings, sort_keys=True, default=str)
+        text = json.dumps({"version": VERSION, **settings}, sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:20]
         self.folder: Path = home() / fingerprint[:20] / f"run-{key}"
         self._written = 0

@@ -22,7 +22,7 @@ from workbench.prune._method import ChannelMethod, LayerMethod, LayerView, Metho
 from workbench.prune._runner import LayerRunner
 from workbench.prune.allocations import Allocation, PerLayer, Plan, lowest_units
 from workbench.prune.masks import Pattern, select
-from workbench.prune.repair import Repair
+from workbench.prune.repair import Repair, resolve_repair
 from workbench.prune.statistics import Collector, LayerStatistics, SiteStatistics, Statistics, collect
 
 C = TypeVar("C")
@@ -132,7 +132,7 @@ def _weights(work: Work, method: WeightMethod) -> None:
         pattern.check(tuple(matrix(arch.linear(0, path)).shape), path)
     counts = _weight_counts(work, method)
     compare = "matrix" if work.allocation.joint else method.compare
-    own = work.repair.name == method.repair
+    own = work.repair == resolve_repair(method.repair)
     for index, statistics in work.layer_statistics(method.needs | work.repair.needs):
         for site, paths in arch.sites.items():
             inputs = statistics.sites.get(site)

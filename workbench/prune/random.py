@@ -7,6 +7,7 @@ Not a published method. Seeded: the same seed gives the same mask.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,6 +37,6 @@ class Random(WeightMethod):
     def score(self, weight: torch.Tensor, inputs: SiteStatistics | None) -> torch.Tensor:
         """Random scores ``[out, in]``; the weights only vary the stream, so that equal shapes differ."""
         del inputs
-        salt = int(weight.double().abs().sum().mul(1e6).round().item()) % (2**31)
-        generator = torch.Generator().manual_seed(self.seed * 2**31 + salt)
+        salt = zlib.crc32(weight.detach().float().cpu().contiguous().numpy())
+        generator = torch.Generator().manual_seed(self.seed * 2**32 + salt)
         return torch.rand(weight.shape, generator=generator).to(weight.device)

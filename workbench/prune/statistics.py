@@ -36,6 +36,7 @@ from workbench.prune._runner import LayerRunner
 
 __all__ = [
     "KINDS",
+    "VERSION",
     "Collector",
     "LayerStatistics",
     "SiteStatistics",
@@ -48,7 +49,7 @@ __all__ = [
 
 CHECKPOINT_SECONDS = 15.0
 CACHE_BYTES = 6 * 1024**3
-VERSION = 1
+VERSION = 1  # of what is on disk, journals of unfinished runs included
 
 
 @dataclass(frozen=True, slots=True)
