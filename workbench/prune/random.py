@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from workbench.prune._method import WeightMethod, method
@@ -37,6 +38,6 @@ class Random(WeightMethod):
     def score(self, weight: torch.Tensor, inputs: SiteStatistics | None) -> torch.Tensor:
         """Random scores ``[out, in]``; the weights only vary the stream, so that equal shapes differ."""
         del inputs
-        salt = zlib.crc32(weight.detach().float().cpu().contiguous().numpy())
-        generator = torch.Generator().manual_seed(self.seed * 2**32 + salt)
-        return torch.rand(weight.shape, generator=generator).to(weight.device)
+        salt = zlib.crc32(weight.detach().float().cpu().contiguous().numpy().tobytes())
+        draw = np.random.default_rng([self.seed, salt]).random(tuple(weight.shape), dtype=np.float32)
+        return torch.from_numpy(draw).to(weight.device)
