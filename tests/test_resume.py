@@ -16,10 +16,11 @@ from workbench.testing import tiny_lm, tiny_tokens
 
 CHILD = """
 import sys, time
-import workbench
+import torch, workbench
 from workbench.prune import statistics
 from workbench.testing import tiny_lm, tiny_tokens
 statistics.CHECKPOINT_SECONDS = 0.0
+torch.set_num_threads(1)  # as the parent: a product of matrices depends on how many threads share it
 def slow(step):
     print(step.what, step.done, flush=True)
     time.sleep(0.3)
