@@ -19,6 +19,7 @@ from workbench.errors import ArgumentError, unknown
 from workbench.prune._ranking import Entry, take, threshold_counts
 from workbench.prune.statistics import Statistics
 
+OVERSHOOT = 1.25
 Scores = dict[str, torch.Tensor]
 Removed = dict[str, torch.Tensor]
 
@@ -140,7 +141,7 @@ class PerLayer(Allocation):
         ]
 
     def counts(self, plan: Plan) -> dict[int, dict[str, int]]:
-        """Units of each kind that each layer loses: KV groups to the nearest, neurons to make up the budget.
+        """Units of each kind that each layer loses: KV groups by their share, neurons to make up the budget.
 
         Equal layers lose equal counts if all may be touched. Otherwise what rounding leaves over in a layer is
         carried to the next, so that the whole budget is met.
@@ -155,14 +156,23 @@ class PerLayer(Allocation):
 
 
 def _split(plan: Plan, layer: int, share: float) -> dict[str, int]:
-    """Units of each kind worth ``share`` parameters of one layer."""
+    """Units of each kind worth ``share`` parameters of one layer.
+
+    Few coarse units round badly: one of three KV groups for an asked fifth costs far more than the neurons that it
+    saves. So a coarse kind is rounded to the nearest only up to `OVERSHOOT` times its share, and down beyond that,
+    as long as four fifths of the fine units hold the rest.
+    """
     ratio, counts, left = share / plan.size(layer), {}, share
     order = sorted(plan.kinds, key=lambda k: -plan.cost(k, layer))
+    fine_room = 0.8 * (plan.architecture.units(order[-1], layer) - 1) * plan.cost(order[-1], layer)
     for position, kind in enumerate(order):
         units, cost = plan.architecture.units(kind, layer), plan.cost(kind, layer)
         finest = position == len(order) - 1
         ask = left / cost if finest else units * ratio
-        counts[kind] = min(max(int(ask + 0.5 - 1e-9), 0), units - 1)
+        nearest = max(int(ask + 0.5 - 1e-9), 0)
+        if not finest and nearest and nearest > OVERSHOOT * ask and left - (nearest - 1) * cost <= fine_room:
+            nearest -= 1
+        counts[kind] = min(nearest, units - 1)
         left -= counts[kind] * cost
     for kind in order[:-1]:  # the finest kind ran out: coarser ones take the rest
         cost = plan.cost(kind, layer)
