@@ -61,3 +61,11 @@ def test_diff_names_what_differs():
 def test_what_is_no_recipe(text):
     with pytest.raises(ArgumentError, match=r"recipe"):
         Recipe.from_json(text)
+
+
+@pytest.mark.parametrize("method", ["magnitude", "shortened-llama", "wanda"])
+def test_a_recipe_of_pruning_in_place_names_the_dense_model(method):
+    lm, tokens = tiny_lm(), tiny_tokens()
+    dense = lm.fingerprint
+    recipe = workbench.prune(lm, method, 0.5, calibration=tokens, inplace=True).recipe
+    assert recipe.fingerprint == dense != lm.fingerprint

@@ -9,7 +9,7 @@ What differs between families is only *where* things are and *how a fused weight
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +56,7 @@ _LLAMA = Family(
     up=("mlp.gate_proj", "mlp.up_proj"),
     down="mlp.down_proj",
 )
-_OLMO2 = Family(
-    layers=_LLAMA.layers,
-    q=_LLAMA.q,
-    k=_LLAMA.k,
-    v=_LLAMA.v,
-    o=_LLAMA.o,
-    up=_LLAMA.up,
-    down=_LLAMA.down,
-    flat_norms=("self_attn.q_norm", "self_attn.k_norm"),
-)
+_OLMO2 = replace(_LLAMA, flat_norms=("self_attn.q_norm", "self_attn.k_norm"))
 _PHI3 = Family(
     layers="model.layers",
     q=("self_attn.qkv_proj",),

@@ -164,7 +164,7 @@ def prepare(
         kinds=_kinds(chosen, units),
         budget=_budget(arch, asked, of, form),
         tokens=tokens,
-        fingerprint=lm.fingerprint if needs else "",
+        fingerprint=lm.fingerprint,  # now: in place, the dense model is soon gone
         propagate=chosen.propagate if propagate is None else bool(propagate),
         apply=apply,
         progress=progress,
@@ -269,7 +269,7 @@ def _recipe(work: Work, lm: LM, asked: float, of: str, seed: int) -> Recipe:
         apply=work.apply,
         seed=seed,
         source=lm.source,
-        fingerprint=work.fingerprint or lm.fingerprint,
+        fingerprint=work.fingerprint,
         calibration=work.tokens.provenance if work.tokens is not None else {},
         removed=tuple({k: tuple(v.tolist()) for k, v in r.items()} for r in work.removed),
         removed_layers=work.removed_layers,
