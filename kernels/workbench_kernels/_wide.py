@@ -96,19 +96,19 @@ def dot_int8(_typing: Any, acc: Any, unsigned: Any, signed: Any) -> Any:
     return I32(acc, unsigned, signed), lambda ctx, b, sig, args: emit_dot_int8(b, *args)
 
 
+def emit_pack_bf16(b: Any, low: Any, high: Any) -> Any:
+    """The code of `pack_bf16` on LLVM values."""
+    if features().dot_bf16:
+        return b.bitcast(call(b, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", BF16, [high, low]), I32.llvm)
+    half = [b.trunc(_round_bf16(b, v), ir.VectorType(i16, LANES)) for v in (low, high)]
+    both = b.shuffle_vector(half[0], half[1], ir.Constant(ir.VectorType(i32, 32), list(range(32))))
+    return b.bitcast(both, I32.llvm)
+
+
 @intrinsic
 def pack_bf16(_typing: Any, low: Any, high: Any) -> Any:
     """32 bf16, rounded to nearest even, NaN kept: lanes of ``low``, then lanes of ``high``."""
-
-    def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-        if features().dot_bf16:
-            packed = call(b, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", BF16, [args[1], args[0]])
-            return b.bitcast(packed, I32.llvm)
-        half = [b.trunc(_round_bf16(b, v), ir.VectorType(i16, LANES)) for v in args]
-        both = b.shuffle_vector(half[0], half[1], ir.Constant(ir.VectorType(i32, 32), list(range(32))))
-        return b.bitcast(both, I32.llvm)
-
-    return I32(low, high), code
+    return I32(low, high), lambda ctx, b, sig, args: emit_pack_bf16(b, *args)
 
 
 def _round_bf16(b: Any, value: Any) -> Any:
@@ -119,13 +119,13 @@ def _round_bf16(b: Any, value: Any) -> Any:
     return b.lshr(b.select(nan, b.or_(bits, constant(I32.llvm, 1 << 22)), rounded), constant(I32.llvm, 16))
 
 
-def _expand(raw: ir.VectorType, kind: str, out: Any, widen: Any = None) -> Any:
+def _expand(raw: ir.VectorType, kind: str, out: Any, widen: Any = None, absent: int = 0) -> Any:
     @intrinsic
     def expand(_typing: Any, array: Any, index: Any, mask: Any) -> Any:
         def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
             bits = args[2] if args[2].type.width == raw.count else b.trunc(args[2], ir.IntType(raw.count))
             lanes = b.bitcast(bits, ir.VectorType(i1, raw.count))
-            nothing = constant(raw, 0.0 if kind == "f32" else 0)
+            nothing = constant(raw, 0.0 if kind == "f32" else absent)
             if features().expand:
                 value = b.load(pointer(ctx, b, sig, args, 0, raw), align=1)
                 name = f"llvm.x86.avx512.mask.expand.v{raw.count}{kind}"
@@ -146,6 +146,7 @@ expand_bf16 = _expand(_HALF, "i16", F32, widen_bf16)  # 16 bf16, widened
 expand_int8 = _expand(ir.VectorType(i8, LANES), "i8", F32, widen_int8)  # 16 int8, widened
 expand_pairs = _expand(PAIRS, "i16", I32)  # 32 bf16, mask of 32 bits, raw
 expand_quads = _expand(QUADS, "i8", I32)  # 64 int8, mask of 64 bits, raw
+expand_offsets = _expand(QUADS, "i8", I32, absent=128)  # 64 uint8 with zero point 128: absent ones stand for zero
 
 
 @intrinsic

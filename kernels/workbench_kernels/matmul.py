@@ -88,7 +88,7 @@ def matmul(
     plain = kind == np.float32
     y = out.reshape(-1, rows) if plain and out is not None else _memory.empty((x.shape[0], rows), np.float32)
     if x.shape[0]:
-        _MULTIPLY[type(weight)](weight, x if plain else from_bf16(x), y, count)
+        _kernel_of(weight)(weight, x if plain else from_bf16(x), y, count)
         if bias is not None:
             y += bias
     if plain:
@@ -98,6 +98,14 @@ def matmul(
         return result
     out[...] = result
     return out
+
+
+def _kernel_of(weight: WeightFormat) -> Multiply:
+    if type(weight) not in _MULTIPLY:  # the families register when they are imported
+        import workbench_kernels
+
+        _ = workbench_kernels.KERNELS
+    return _MULTIPLY[type(weight)]
 
 
 def matmul_reference(weight: WeightFormat, x: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
@@ -112,7 +120,7 @@ def matmul_reference(weight: WeightFormat, x: np.ndarray, bias: np.ndarray | Non
     bad = ~np.isfinite(seen)
     y = np.where(bad, 0, seen) @ dense.T
     y[bad.astype(np.float64) @ (dense != 0).T > 0] = np.nan  # a weight that is zero need not be multiplied
-    return (y if bias is None else y + bias).reshape(*x.shape[:-1], -1)
+    return (y if bias is None else y + bias).reshape(*x.shape[:-1], dense.shape[0])
 
 
 def matmul_bound(weight: WeightFormat, x: np.ndarray) -> np.ndarray:
@@ -124,7 +132,7 @@ def matmul_bound(weight: WeightFormat, x: np.ndarray) -> np.ndarray:
     seen = np.abs(round_inputs(x.reshape(-1, x.shape[-1]), weight.sees))
     magnitude = seen @ np.abs(weight.to_dense()).astype(np.float64).T
     gamma = (weight.shape[1] + 8) * 2.0**-23
-    return (gamma * magnitude + weight.shape[1] * 2.0**-126).reshape(*x.shape[:-1], -1)
+    return (gamma * magnitude + weight.shape[1] * 2.0**-126).reshape(*x.shape[:-1], weight.shape[0])
 
 
 def _described(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Weight formats: how a matrix W [outputs, inputs] lies in memory. One file per family of layouts."""
 
 from workbench_kernels.formats._base import VALUES, WeightFormat
+from workbench_kernels.formats.strips import NM, Bitmap, Dense
 
-__all__ = ["VALUES", "WeightFormat"]
+__all__ = ["NM", "VALUES", "Bitmap", "Dense", "WeightFormat"]

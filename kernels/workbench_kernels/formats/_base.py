@@ -53,11 +53,11 @@ def round_inputs(x: np.ndarray, sees: str) -> np.ndarray:
     tokens, inputs = x.shape
     padded = np.zeros((tokens, -(-inputs // GROUP) * GROUP), np.float32)
     padded[:, :inputs] = x
-    groups = padded.reshape(tokens, -1, GROUP)
+    groups = padded.reshape(tokens, padded.shape[1] // GROUP, GROUP)
     scale = np.abs(groups).max(axis=2, keepdims=True) * np.float32(1 / 127)
     inverse = np.where(scale > 0, np.float32(1) / np.where(scale > 0, scale, 1), 0).astype(np.float32)
     rounded = np.rint(groups * inverse).astype(np.float64) * scale
-    return rounded.reshape(tokens, -1)[:, :inputs]
+    return rounded.reshape(padded.shape)[:, :inputs]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
