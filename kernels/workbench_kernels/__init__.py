@@ -13,7 +13,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_FAMILIES = ("strips",)  # modules that register kernels
+_FAMILIES = (
+    "strips",
+    "blocks",
+)  # modules that register kernels
 _HOME = {
     "KERNELS": "workbench_kernels._kernel",
     "Kernel": "workbench_kernels._kernel",
@@ -21,7 +24,7 @@ _HOME = {
     "check_kernel": "workbench_kernels.testing",
     "features": "workbench_kernels._cpu",
 }
-__all__ = [*_HOME]
+__all__ = ["KERNELS", "Kernel", "KernelError", "check_kernel", "features"]
 
 if TYPE_CHECKING:
     from workbench_kernels._cpu import features

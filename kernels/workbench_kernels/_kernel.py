@@ -62,7 +62,9 @@ def register(kernel: Kernel) -> Kernel:
 SHAPES = ((1, 1, 1), (3, 5, 2), (17, 33, 1), (33, 70, 5), (64, 128, 8), (48, 64, 17), (70, 200, 66), (5, 64, 0))
 
 
-def register_matmul(form: Any, values: str, title: str, prune: Callable[..., np.ndarray], **options: Any) -> Kernel:
+def register_matmul(
+    form: Any, values: str, title: str, prune: Callable[..., np.ndarray], *, name: str = "", **options: Any
+) -> Kernel:
     """Register `matmul` of one format and one value type.
 
     Parameters
@@ -75,6 +77,8 @@ def register_matmul(form: Any, values: str, title: str, prune: Callable[..., np.
         In words.
     prune
         ``prune(rng, weight, density)``: zeroes a float32 weight as the format likes it.
+    name
+        Of the kernel but for the values; the format's kind if empty.
     **options
         Of ``form.from_dense``.
     """
@@ -90,7 +94,7 @@ def register_matmul(form: Any, values: str, title: str, prune: Callable[..., np.
         tokens, rows = given["x"].shape[0], given["weight"].shape[0]
         return int(given["weight"].nbytes + given["x"].nbytes + 4 * tokens * rows)
 
-    name = form.kind if values == "fp32" else f"{form.kind}-{values}"
+    name = (name or form.kind) + ("" if values == "fp32" else f"-{values}")
     flops: Callable[[Inputs], int] = lambda given: 2 * given["weight"].stored * given["x"].shape[0]  # noqa: E731
     made = Kernel(name, title, matmul, matmul_reference, matmul_bound, make, SHAPES, flops, moved, ("x",))
     return register(made)

@@ -173,14 +173,17 @@ def take_vectors(_typing: Any, array: Any, start: Any, count: Any) -> Any:
 
 
 @lru_cache
-def pack_fp32(wide: int) -> Any:
-    """``f(lo, hi, x, out, tokens, inputs)`` packs panels lo to hi of x [tokens, inputs] (flat) into out (flat)."""
+def pack_fp32(wide: int, unit: int = 16) -> Any:
+    """``f(lo, hi, x, out, tokens, inputs)`` packs panels lo to hi of x [tokens, inputs] (flat) into out (flat).
+
+    Inputs are rounded up to ``unit``, 16 or 32.
+    """
 
     @kernel
     def pack(lo, hi, x, out, tokens, inputs):
-        full = (inputs + 15) // 16 * 16
+        full = (inputs + unit - 1) // unit * unit
         for p in range(lo, hi):
-            for k in range(0, inputs, 16):
+            for k in range(0, full, 16):
                 tile = load_rows(x, p * wide * inputs + k, inputs, tokens - p * wide, inputs - k, wide)
                 put_vectors(out, (p * full + k) * wide, transposed(tile))
 
@@ -252,10 +255,13 @@ def _four(_typing: Any, x: Any, start: Any, live: Any, inputs: Any) -> Any:
 _NONE = np.empty(0, np.float32), np.empty(0, np.int32)
 
 
-def panels(x: np.ndarray, sees: str, wide: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pack x [T, K]: the panels (flat), scales and corrections (empty unless ``int8``)."""
+def panels(x: np.ndarray, sees: str, wide: int, unit: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pack x [T, K]: the panels (flat), scales and corrections (empty unless ``int8``).
+
+    ``unit``, 16 or 32, is what the inputs are rounded up to for ``fp32``.
+    """
     tokens, inputs = x.shape
-    count, full = -(-tokens // wide), padded(inputs, sees)
+    count, full = -(-tokens // wide), -(-inputs // unit) * unit if sees == "fp32" else padded(inputs, sees)
     if sees == "fp32" and wide == 1 and full == inputs:
         return x.reshape(-1), *_NONE
     lanes = count * full // STEP[sees] * wide
@@ -265,6 +271,6 @@ def panels(x: np.ndarray, sees: str, wide: int) -> tuple[np.ndarray, np.ndarray,
         pack_quads(wide)(0, count, x.reshape(-1), out, scale, correction, tokens, inputs)
         return out, scale, correction
     out = _memory.empty(lanes, np.float32 if sees == "fp32" else np.uint32)
-    pack = pack_fp32 if sees == "fp32" else pack_pairs
-    pack(wide)(0, count, x.reshape(-1), out, tokens, inputs)
+    pack = pack_fp32(wide, unit) if sees == "fp32" else pack_pairs(wide)
+    pack(0, count, x.reshape(-1), out, tokens, inputs)
     return out, *_NONE

@@ -19,7 +19,7 @@ from numba.core.extending import intrinsic
 
 from workbench_kernels._jit import inline, kernel
 from workbench_kernels._tile import each_mul, outer, put_outputs, put_some, zeros
-from workbench_kernels._vector import F32, I32, address, broadcast, call, i32, i64, load, load_i32
+from workbench_kernels._vector import F32, I32, address, broadcast, call, fetch, i32, i64, load, load_i32
 from workbench_kernels._wide import emit_dot_bf16, emit_dot_int8, expand, expand_offsets, expand_pairs, ones
 
 STRIPS = 2
@@ -98,23 +98,23 @@ def row_scales(_typing: Any, scale: Any, start: Any, count: Any, strips: Any) ->
 
 @inline
 def _expand_two(mask, m, value, p):
-    a, n = mask[m], ones(mask[m])
-    w = expand(value, p, a), expand(value, p + n, mask[m + 1])
-    return w, p + n + ones(mask[m + 1])
+    first, second = fetch(mask, m), fetch(mask, m + 1)
+    q = p + ones(first)
+    return (expand(value, p, first), expand(value, q, second)), q + ones(second)
 
 
 @inline
 def _expand_two_pairs(mask, m, value, p):
-    n = ones(mask[m])
-    w = expand_pairs(value, p, mask[m]), expand_pairs(value, p + n, mask[m + 1])
-    return w, p + n + ones(mask[m + 1])
+    first, second = fetch(mask, m), fetch(mask, m + 1)
+    q = p + ones(first)
+    return (expand_pairs(value, p, first), expand_pairs(value, q, second)), q + ones(second)
 
 
 @inline
 def _expand_two_quads(mask, m, value, p):
-    n = ones(mask[m])
-    w = expand_offsets(value, p, mask[m]), expand_offsets(value, p + n, mask[m + 1])
-    return w, p + n + ones(mask[m + 1])
+    first, second = fetch(mask, m), fetch(mask, m + 1)
+    q = p + ones(first)
+    return (expand_offsets(value, p, first), expand_offsets(value, q, second)), q + ones(second)
 
 
 @inline
@@ -207,7 +207,7 @@ def _bitmap_fp32(wide: int) -> Any:
         steps = (inputs + 15) // 16 * 16
         for strip in range(lo, hi):
             for panel in range((tokens + wide - 1) // wide):
-                acc, p, m, at = zeros(size), start[strip], strip * steps * 2, panel * steps * wide
+                acc, p, m, at = zeros(size), fetch(start, strip), strip * steps * 2, panel * steps * wide
                 for k in range(inputs):
                     pair, p = _expand_two(mask, m + 2 * k, value, p)
                     acc = outer(acc, pair, x, at + k * wide)
@@ -224,7 +224,7 @@ def _bitmap_bf16(wide: int) -> Any:
         steps = (inputs + 31) // 32 * 16
         for strip in range(lo, hi):
             for panel in range((tokens + wide - 1) // wide):
-                acc, p, m, at = zeros(size), start[strip], strip * steps * 2, panel * steps * wide
+                acc, p, m, at = zeros(size), fetch(start, strip), strip * steps * 2, panel * steps * wide
                 for k in range((inputs + 1) // 2):
                     pair, p = _expand_two_pairs(mask, m + 2 * k, value, p)
                     acc = outer_bf16(acc, pair, x, at + k * wide)
@@ -241,7 +241,7 @@ def _bitmap_int8(wide: int) -> Any:
         groups = (inputs + 63) // 64
         for strip in range(lo, hi):
             for panel in range((tokens + wide - 1) // wide):
-                acc, p, m = zeros(size), start[strip], strip * groups * 32
+                acc, p, m = zeros(size), fetch(start, strip), strip * groups * 32
                 for g in range(groups):
                     at = (panel * groups + g) * wide
                     sums = corrections(xc, at, size, STRIPS)

@@ -182,6 +182,17 @@ def _spread(out: Vector, scalar: ir.Type) -> Any:
 spread, spread_bits = _spread(F32, f32), _spread(I32, i32)  # one float32, or four raw bytes, of memory in all lanes
 
 
+@intrinsic
+def fetch(_typing: Any, array: Any, index: Any) -> Any:
+    """``array[index]`` for an index of at least 0: without the test for negative ones that a subscript makes."""
+
+    def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+        at = pointer(ctx, b, sig, args, 1, ctx.get_data_type(array.dtype))
+        return b.load(at)
+
+    return array.dtype(array, index), code
+
+
 def _binary(name: str, vector: Vector = F32) -> Any:
     @intrinsic
     def operation(_typing: Any, x: Any, y: Any) -> Any:

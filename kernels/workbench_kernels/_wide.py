@@ -119,6 +119,12 @@ def _round_bf16(b: Any, value: Any) -> Any:
     return b.lshr(b.select(nan, b.or_(bits, constant(I32.llvm, 1 << 22)), rounded), constant(I32.llvm, 16))
 
 
+def in_register(b: Any, value: Any) -> Any:
+    """Keep a load apart from what uses it: expanding from memory is microcode on AMD, from a register it is quick."""
+    kind = value.type
+    return b.asm(ir.FunctionType(kind, [kind]), "", "=v,0", [value], False)
+
+
 def _expand(raw: ir.VectorType, kind: str, out: Any, widen: Any = None, absent: int = 0) -> Any:
     @intrinsic
     def expand(_typing: Any, array: Any, index: Any, mask: Any) -> Any:
@@ -127,7 +133,7 @@ def _expand(raw: ir.VectorType, kind: str, out: Any, widen: Any = None, absent: 
             lanes = b.bitcast(bits, ir.VectorType(i1, raw.count))
             nothing = constant(raw, 0.0 if kind == "f32" else absent)
             if features().expand:
-                value = b.load(pointer(ctx, b, sig, args, 0, raw), align=1)
+                value = in_register(b, b.load(pointer(ctx, b, sig, args, 0, raw), align=1))
                 name = f"llvm.x86.avx512.mask.expand.v{raw.count}{kind}"
                 value = call(b, name, raw, [value, nothing, lanes])
             else:

@@ -57,4 +57,4 @@ _WORDS: dict[str, Any] = {"fp32": "float32", "bf16": "bf16 pairs", "int8": "int8
 for _values, _words in _WORDS.items():
     register_matmul(Dense, _values, f"dense, {_words}", blocks(1))
     register_matmul(Bitmap, _values, f"bitmap, {_words}", unstructured)
-    register_matmul(NM, _values, f"2 of 4, {_words}", _two_of_four, n=2, m=4)
+    register_matmul(NM, _values, f"2 of 4, {_words}", _two_of_four, name="2:4", n=2, m=4)

@@ -1,6 +1,7 @@
 """Weight formats: how a matrix W [outputs, inputs] lies in memory. One file per family of layouts."""
 
 from workbench_kernels.formats._base import VALUES, WeightFormat
+from workbench_kernels.formats.blocks import BlockRows, ColumnBlocks
 from workbench_kernels.formats.strips import NM, Bitmap, Dense
 
-__all__ = ["NM", "VALUES", "Bitmap", "Dense", "WeightFormat"]
+__all__ = ["NM", "VALUES", "Bitmap", "BlockRows", "ColumnBlocks", "Dense", "WeightFormat"]
