@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,10 @@ def empty(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
 
     Kernels that load a whole register where only part of it counts read into that slack.
     """
-    kind = np.dtype(dtype)
-    size = int(np.prod(shape)) * kind.itemsize
-    raw = np.empty(size + ALIGN + SLACK, np.uint8)
-    raw[size:] = 0
-    start = -raw.ctypes.data % ALIGN
-    return raw[start : start + size].view(kind).reshape(shape)
+    count = shape if isinstance(shape, int) else math.prod(shape)
+    raw = np.empty(count * np.dtype(dtype).itemsize + ALIGN + SLACK, np.uint8)
+    start = -raw.__array_interface__["data"][0] % ALIGN
+    return np.ndarray(shape, dtype, raw, start)
 
 
 def zeros(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -113,6 +113,8 @@ def balanced(start: np.ndarray, threads: int) -> list[int]:
     [0, 1, 3]
     """
     strips = len(start) - 1
+    if threads == 1:
+        return [0, strips]
     work = start + 4 * np.arange(strips + 1)
     cuts = np.searchsorted(work, work[-1] * np.arange(1, threads) / threads)
     return sorted({0, strips, *(int(c) for c in np.clip(cuts, 1, max(1, strips - 1)))})
