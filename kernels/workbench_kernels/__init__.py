@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 _FAMILIES = (
     "strips",
     "blocks",
+    "row_blocks",
 )  # modules that register kernels
 _HOME = {
     "KERNELS": "workbench_kernels._kernel",

@@ -2,6 +2,7 @@
 
 from workbench_kernels.formats._base import VALUES, WeightFormat
 from workbench_kernels.formats.blocks import BlockRows, ColumnBlocks
+from workbench_kernels.formats.row_blocks import RowBlocks
 from workbench_kernels.formats.strips import NM, Bitmap, Dense
 
-__all__ = ["NM", "VALUES", "Bitmap", "BlockRows", "ColumnBlocks", "Dense", "WeightFormat"]
+__all__ = ["NM", "VALUES", "Bitmap", "BlockRows", "ColumnBlocks", "Dense", "RowBlocks", "WeightFormat"]

@@ -4,7 +4,8 @@ A format stores W [out, in]. Values are ``fp32``, ``bf16`` (raw uint16, rounded 
 float32 scale per row (``w = scale[row] * q``, q in -127..127, ``scale = max |row| / 127``).
 
 `WeightFormat.sees` says how its kernel reads activations, so that the reference can be exact about it:
-``fp32`` as they are, ``bf16`` rounded to bf16, ``int8`` rounded per token and group of inputs (see `round_inputs`).
+``fp32`` as they are, ``bf16`` rounded to bf16, ``int8`` rounded per token and group of inputs, ``int8-token`` rounded
+per token (see `round_inputs`).
 """
 
 from __future__ import annotations
@@ -44,13 +45,19 @@ def quantise_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def round_inputs(x: np.ndarray, sees: str) -> np.ndarray:
     """The activations ``[T, K]`` that a kernel really multiplies, as float64.
 
-    ``int8``: per token and group of 64 inputs, ``q = rint(x / s)`` with ``s = max |x| / 127`` of the group.
+    ``int8``: per token and group of 64 inputs, ``q = rint(x / s)`` with ``s = max |x| / 127`` of the group;
+    ``int8-token``: with one scale per token, and zeros where that would be below 2^-126.
     """
     if sees == "fp32":
         return x.astype(np.float64)
     if sees == "bf16":
         return from_bf16(to_bf16(x)).astype(np.float64)
     tokens, inputs = x.shape
+    if sees == "int8-token":
+        step = np.abs(x).max(axis=1, keepdims=True, initial=0) * np.float32(1 / 127)
+        usable = step >= np.float32(2.0**-126)
+        over = np.where(usable, np.float32(1) / np.where(usable, step, 1), 0).astype(np.float32)
+        return np.rint(x * over).astype(np.float64) * step
     padded = np.zeros((tokens, -(-inputs // GROUP) * GROUP), np.float32)
     padded[:, :inputs] = x
     groups = padded.reshape(tokens, padded.shape[1] // GROUP, GROUP)
@@ -101,7 +108,7 @@ class WeightFormat:
 
     @property
     def sees(self) -> str:
-        """How its kernel reads activations: ``"fp32"``, ``"bf16"`` or ``"int8"``."""
+        """How its kernel reads activations: ``"fp32"``, ``"bf16"``, ``"int8"`` or ``"int8-token"``."""
         return "fp32"
 
     @property
