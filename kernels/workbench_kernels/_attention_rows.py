@@ -1,0 +1,225 @@
+"""Attention of a few query rows over one head's keys: the inner kernel of decoding, of prefill and of chunks.
+
+    K  [keys / 16][D][16]    blocks of 16 keys, transposed: keys in lanes        V  [keys][D]
+    q  [rows][D], scaled already            row r sees the keys first[r] <= j < last[r]
+
+    scores[r][j] = sum_d q[r][d] K[j][d]        d ascending
+    out[r]       = sum_j softmax(scores[r])[j] V[j]        j ascending
+
+Rows are taken up to six at a time, so that one row reads K and V once and many rows share what they read. Every score
+and every output is one chain of additions in ascending order, whatever tile its row stands in: a row's result has the
+same bits alone and among others. A key outside of a row's range never meets that row, not even times zero: NaN there
+stays there. A row that sees no key gets zeros.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from workbench_kernels._attention_tile import apart, attend, get_tile, larger, scale_tile, vectors, window
+from workbench_kernels._cpu import features
+from workbench_kernels._jit import inline, kernel
+from workbench_kernels._math import exp
+from workbench_kernels._tile import put_outputs, put_row, row, zeros
+from workbench_kernels._vector import add, largest, load, splat, store, sub, total
+
+TILE_ROWS = 6 if features().wide else 2  # rows that one tile takes at most: so many rows of scores are scratch
+WIDE = 4 if features().wide else 2  # vectors of one tile
+NONE = np.float32(-np.inf)
+
+
+def _product(rows: int, wide: int) -> Any:
+    """``y[rows][16 wide] (+)= x[rows][n] b[n][16 wide]``, y in registers throughout, n ascending."""
+    count = rows * wide
+
+    @kernel
+    def run(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh):
+        apart()
+        acc = zeros(count)
+        if not fresh:
+            acc = get_tile(y, y_at, y_row, rows, wide)
+        for j in range(n):
+            acc = attend(acc, vectors(b, b_at + j * b_step, b_wide, wide), x, x_at + j, x_row)
+        put_outputs(y, y_at, y_row, acc, wide)
+
+    return run
+
+
+_six, _four, _three, _two, _one = (_product(rows, WIDE) for rows in (6, 4, 3, 2, 1))
+_six_narrow, _three_narrow, _one_narrow = (_product(rows, 1) for rows in (6, 3, 1))
+
+
+@inline
+def tile_rows(left):
+    """How many of the rows that are left the next tile takes."""
+    if TILE_ROWS < 6:
+        return min(left, TILE_ROWS)
+    return 3 if left == 5 else min(left, 6)
+
+
+@inline
+def product(rows, x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh):
+    """`_product` of ``rows`` rows (as `tile_rows` gives them) and `WIDE` vectors."""
+    if rows == 1:
+        _one(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
+    elif rows == 2:
+        _two(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
+    elif TILE_ROWS > 2:
+        if rows == 3:
+            _three(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
+        elif rows == 4:
+            _four(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
+        else:
+            _six(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
+
+
+@inline
+def product_narrow(rows, x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh):
+    """The same of one vector."""
+    r = 0
+    if TILE_ROWS > 2:
+        if rows == 6:
+            _six_narrow(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
+            r = 6
+        elif rows >= 3:
+            _three_narrow(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
+            r = 3
+    for t in range(r, rows):
+        _one_narrow(x, x_at + t * x_row, x_row, b, b_at, b_step, b_wide, n, y, y_at + t * y_row, y_row, fresh)
+
+
+@kernel
+def score_rows(rows, q, q_at, q_row, k, k_at, dim, first, last, s, s_at, s_row):
+    """``s[s_at + r s_row + j] = q[r] . K[j]`` for the keys of blocks ``first`` to ``last`` (of 16 keys)."""
+    apart()
+    lanes, fresh = np.int64(16), np.int64(1)  # numba would compile anew for every constant
+    step, block = dim * 16, first
+    while block + WIDE <= last:
+        product(rows, q, q_at, q_row, k, k_at + block * step, lanes, step, dim, s, s_at + block * 16, s_row, fresh)
+        block += WIDE
+    while block < last:
+        product_narrow(
+            rows, q, q_at, q_row, k, k_at + block * step, lanes, step, dim, s, s_at + block * 16, s_row, fresh
+        )
+        block += 1
+
+
+@kernel
+def weigh_rows(rows, s, s_at, s_row, v, v_at, dim, first, last, out, out_at, out_row):
+    """``out[r] += sum_j s[r][j] V[j]`` for ``first <= j < last``."""
+    apart()
+    lanes, more = np.int64(16), np.int64(0)
+    column = 0
+    while column + 16 * WIDE <= dim:
+        at = v_at + first * dim + column
+        product(rows, s, s_at + first, s_row, v, at, dim, lanes, last - first, out, out_at + column, out_row, more)
+        column += 16 * WIDE
+    while column < dim:
+        at = v_at + first * dim + column
+        product_narrow(
+            rows, s, s_at + first, s_row, v, at, dim, lanes, last - first, out, out_at + column, out_row, more
+        )
+        column += 16
+
+
+@kernel
+def soften(s, at, first, last):
+    """Replace scores by ``exp(score - max)`` over ``first <= j < last``; return max and sum.
+
+    ``s[at + j]`` is the score of key j. The sum is taken in lanes j % 16, then over lanes.
+    """
+    apart()
+    top, none, zero = splat(NONE), splat(NONE), splat(np.float32(0))
+    begin = first & ~15
+    for j in range(begin, last, 16):
+        x = load(s, at + j)
+        if j < first or j + 16 > last:
+            x = window(x, first - j, last - j, none)
+        top = larger(top, x)
+    most = largest(top)
+    top, mass = splat(most), zero
+    for j in range(begin, last, 16):
+        e = exp(sub(load(s, at + j), top))
+        if j < first or j + 16 > last:
+            e = window(e, first - j, last - j, zero)
+        mass = add(mass, e)
+        store(s, at + j, e)
+    return most, total(mass)
+
+
+@inline
+def scale_row(out, at, dim, factor):
+    """Multiply ``dim`` consecutive numbers."""
+    for d in range(at, at + dim, 16):
+        put_row(out, d, scale_tile(row(out, d, 1), factor))
+
+
+@inline
+def clear_row(out, at, dim):
+    """Zero ``dim`` consecutive numbers."""
+    for d in range(at, at + dim, 16):
+        store(out, d, splat(np.float32(0)))
+
+
+def scratch(keys: int) -> int:
+    """Elements of scratch per row of a tile, for rows that see no key behind the first ``keys``."""
+    return (keys + 15) // 16 * 16 + 16
+
+
+@lru_cache
+def rows_attention(head_dim: int) -> Any:
+    """Make the kernel for one head dimension (a multiple of 16).
+
+    ``f(q, q_at, q_row, k, k_at, v, v_at, s, s_at, s_row, out, out_at, out_row, first, last, range_at, rows)``
+
+    All arrays are flat and float32 (k and v may be raw bf16, uint16); ``*_at`` is the element where a part begins and
+    ``*_row`` the elements between rows, all int64. Row r is ``q[q_at + r q_row ...]``, sees the keys
+    ``first[range_at + r]`` to ``last[range_at + r]`` (int64, exclusive) and writes ``out[out_at + r out_row ...]``.
+    ``s`` is scratch of `TILE_ROWS` rows of ``s_row = scratch(keys)`` elements. K is read up to the end of the block of
+    16 that holds a row's last key; what lies behind that key has no effect.
+    """
+
+    @kernel
+    def run(q, q_at, q_row, k, k_at, v, v_at, s, s_at, s_row, out, out_at, out_row, first, last, range_at, rows):
+        done, dim = 0, np.int64(head_dim)
+        while done < rows:
+            some = tile_rows(rows - done)
+            lo, hi = first[range_at + done], last[range_at + done]
+            begin, end = lo, hi  # of all rows: what is scored; lo and hi: what they have in common
+            for r in range(range_at + done, range_at + done + some):
+                lo, hi = max(lo, first[r]), min(hi, last[r])
+                begin, end = min(begin, first[r]), max(end, last[r])
+            from_q, to = q_at + done * q_row, out_at + done * out_row
+            score_rows(some, q, from_q, q_row, k, k_at, dim, begin // 16, (end + 15) // 16, s, s_at, s_row)
+            _weigh(some, s, s_at, s_row, v, v_at, dim, lo, hi, first, last, range_at + done, out, to, out_row)
+            done += some
+
+    return run
+
+
+@kernel
+def _weigh(rows, s, s_at, s_row, v, v_at, dim, lo, hi, first, last, range_at, out, out_at, out_row):
+    """Softmax and outputs of one tile; keys ``lo <= j < hi`` are seen by all of its rows.
+
+    A row's sum waits in the last 16 elements of its scratch.
+    """
+    apart()
+    mass = s_at + s_row - 1
+    for r in range(rows):
+        a, z, at, to = first[range_at + r], last[range_at + r], s_at + r * s_row, out_at + r * out_row
+        clear_row(out, to, dim)
+        if a < z:
+            s[mass + r * s_row] = soften(s, at, a, z)[1]
+            stop = lo if lo < hi else z
+            weigh_rows(np.int64(1), s, at, s_row, v, v_at, dim, a, stop, out, to, out_row)
+    if lo < hi:
+        weigh_rows(rows, s, s_at, s_row, v, v_at, dim, lo, hi, out, out_at, out_row)
+    for r in range(rows):
+        a, z, at, to = first[range_at + r], last[range_at + r], s_at + r * s_row, out_at + r * out_row
+        if a < z:
+            if lo < hi:
+                weigh_rows(np.int64(1), s, at, s_row, v, v_at, dim, hi, z, out, to, out_row)
+            scale_row(out, to, dim, splat(np.float32(1) / s[mass + r * s_row]))

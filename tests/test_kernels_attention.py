@@ -1,0 +1,80 @@
+"""Attention kernels: the inner kernel of rows, dense and block-sparse decoding, block-sparse prefill."""
+
+import numpy as np
+import pytest
+from workbench_kernels import _memory
+from workbench_kernels._attention_rows import TILE_ROWS, rows_attention, scratch
+
+
+def numbers(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def keys_in_lanes(keys):
+    """``[n, D]`` to blocks ``[n / 16][D][16]``; what pads the last block is NaN."""
+    n, dim = keys.shape
+    padded = np.full((-(-n // 16) * 16, dim), np.nan, np.float32)
+    padded[:n] = keys
+    return np.ascontiguousarray(padded.reshape(-1, 16, dim).transpose(0, 2, 1)).reshape(-1)
+
+
+def run_rows(q, keys, values, first, last):
+    """`rows_attention` with every offset in use and the output full of NaN."""
+    (rows, dim), row = q.shape, q.shape[1] + 16
+    out, asked = np.full(7 + rows * row, np.nan, np.float32), np.full(5 + rows * row, np.nan, np.float32)
+    for r in range(rows):
+        asked[5 + r * row : 5 + r * row + dim] = q[r]
+    packed = np.concatenate([np.full(16, np.nan, np.float32), keys_in_lanes(keys)])
+    flat = np.concatenate([np.full(3, np.nan, np.float32), values.reshape(-1)])
+    size = scratch(len(keys))
+    s = _memory.empty(TILE_ROWS * size, np.float32)
+    s.fill(np.nan)
+    ranges = [np.concatenate([[99], limit]).astype(np.int64) for limit in (first, last)]
+    rows_attention(dim)(asked, 5, row, packed, 16, flat, 3, s, 0, size, out, 7, row, *ranges, 1, rows)
+    inside = np.lib.stride_tricks.as_strided(out[7:], (rows, dim), (row * 4, 4))
+    assert np.isnan(out[:7]).all()
+    return inside.copy()
+
+
+def expected_rows(q, keys, values, first, last):
+    out = np.zeros(q.shape)
+    for r in range(len(q)):
+        k, v = (x[first[r] : last[r]].astype(np.float64) for x in (keys, values))
+        if len(k):
+            w = np.exp(k @ q[r] - (k @ q[r]).max())
+            out[r] = w @ v / w.sum()
+    return out
+
+
+@pytest.mark.parametrize(("dim", "keys", "rows"), [(64, 150, 13), (80, 33, 5), (16, 1, 1), (128, 64, 9)])
+def test_rows_match_the_formula_and_do_not_depend_on_their_neighbours(dim, keys, rows):
+    rng = np.random.default_rng(dim)
+    q, k, v = numbers(rng, rows, dim) / np.float32(dim**0.5), numbers(rng, keys, dim), numbers(rng, keys, dim)
+    first = rng.integers(0, keys // 3 + 1, rows)
+    last = np.minimum(keys, keys // 2 + 1 + np.arange(rows) // 2)
+    last[rows // 2] = first[rows // 2]  # sees nothing
+    together = run_rows(q, k, v, first, last)
+    np.testing.assert_allclose(together, expected_rows(q, k, v, first, last), atol=2e-6, rtol=1e-5)
+    for r in range(rows):
+        alone = run_rows(q[r : r + 1], k, v, first[r : r + 1], last[r : r + 1])
+        assert alone.tobytes() == together[r : r + 1].tobytes()
+
+
+def test_rows_read_no_key_outside_of_their_range():
+    rng = np.random.default_rng(0)
+    q, k, v = numbers(rng, 6, 32), numbers(rng, 40, 32), numbers(rng, 40, 32)
+    k[25], v[26] = np.nan, np.inf
+    last = np.array([24, 25, 26, 27, 40, 20])
+    out = run_rows(q, k, v, np.zeros(6, int), last)
+    assert [bool(np.isfinite(row).all()) for row in out] == [True, True, False, False, False, True]
+    out = run_rows(q, k, v, np.full(6, 27), np.full(6, 40))
+    np.testing.assert_allclose(out, expected_rows(q, k, v, [27] * 6, [40] * 6), atol=2e-6)
+
+
+def test_rows_with_ranges_that_share_no_key():
+    rng = np.random.default_rng(1)
+    q, k, v = numbers(rng, 4, 16), numbers(rng, 60, 16), numbers(rng, 60, 16)
+    first, last = np.array([0, 20, 40, 41]), np.array([20, 40, 60, 42])
+    np.testing.assert_allclose(
+        run_rows(q, k, v, first, last), expected_rows(q, k, v, first, last), atol=2e-6, rtol=1e-5
+    )
