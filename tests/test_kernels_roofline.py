@@ -1,4 +1,4 @@
-"""The roofline: its arithmetic, and that measuring gives a figure for everything (how large is the machine's business)."""
+"""The roofline: its arithmetic, and that measuring gives every figure (how large it is the machine decides)."""
 
 from __future__ import annotations
 
