@@ -2,8 +2,20 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from workbench_kernels import _memory
 from workbench_kernels._attention_rows import TILE_ROWS, rows_attention, scratch
+from workbench_kernels._errors import KernelError
+from workbench_kernels.attention_prefill import KeptBlocks, prefill_attention, prefill_bound, prefill_reference
+from workbench_kernels.testing import check_kernel
+
+KERNELS = ("prefill-blocks",)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_battery(name):
+    check_kernel(name)
 
 
 def numbers(rng, *shape):
@@ -78,3 +90,68 @@ def test_rows_with_ranges_that_share_no_key():
     np.testing.assert_allclose(
         run_rows(q, k, v, first, last), expected_rows(q, k, v, first, last), atol=2e-6, rtol=1e-5
     )
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 2), st.integers(1, 3), st.integers(1, 260), st.floats(0, 1), st.integers(0, 99))
+def test_prefill_over_any_blocks(shared, group, length, density, seed):
+    rng = np.random.default_rng(seed)
+    q, k, v = (
+        numbers(rng, shared * group, length, 32),
+        numbers(rng, shared, length, 32),
+        numbers(rng, shared, length, 32),
+    )
+    mask = rng.random((shared * group, -(-length // 64), -(-length // 64))) < density
+    blocks = KeptBlocks.from_mask(mask, length)
+    assert (blocks.to_mask() == np.tril(mask)).all()
+    error = np.abs(prefill_attention(q, k, v, blocks=blocks) - prefill_reference(q, k, v, blocks))
+    assert (error <= prefill_bound(q, k, v, blocks)).all()
+
+
+def test_prefill_without_blocks_is_dense_and_large_scores_do_not_overflow():
+    rng = np.random.default_rng(3)
+    q, k, v = (numbers(rng, 1, 100, 16) for _ in range(3))
+    assert (
+        prefill_attention(q, k, v).tobytes() == prefill_attention(q, k, v, blocks=KeptBlocks.causal(1, 100)).tobytes()
+    )
+    q *= 100
+    error = np.abs(prefill_attention(q, k, v) - prefill_reference(q, k, v))
+    assert (error <= prefill_bound(q, k, v)).all()
+
+
+def test_prefill_of_a_later_key_that_is_not_finite():
+    rng = np.random.default_rng(4)
+    q, k, v = (numbers(rng, 1, 100, 16) for _ in range(3))
+    for spoiled in (k, v):
+        spoiled[0, 90, 3] = np.nan
+        bad = ~np.isfinite(prefill_attention(q, k, v)[0]).all(axis=1)
+        assert (bad == (np.arange(100) >= 90)).all()
+        spoiled[0, 90, 3] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": np.zeros((2, 8, 16), np.float32), "v": np.zeros((2, 8, 16), np.float32)}, "3 heads"),
+        ({"v": np.zeros((1, 8, 32), np.float32)}, "v has shape"),
+        ({"blocks": KeptBlocks.causal(3, 9)}, "9 tokens"),
+        ({name: np.zeros((3, 8, 24), np.float32) for name in "qkv"}, "multiple of 16"),
+    ],
+)
+def test_prefill_refuses(change, message):
+    given = {"q": np.zeros((3, 8, 16), np.float32), "k": np.zeros((1, 8, 16), np.float32)}
+    with pytest.raises(KernelError, match=message):
+        prefill_attention(**{**given, "v": given["k"], **change})
+
+
+@pytest.mark.parametrize(
+    ("start", "index", "message"),
+    [
+        ([0, 1, 3], [0, 1, 0], "must ascend"),
+        ([0, 1, 2], [1, 1], "block of its queries"),
+        ([0, 2, 1], [0], "from 0 to the 1"),
+    ],
+)
+def test_kept_blocks_must_fit(start, index, message):
+    with pytest.raises(KernelError, match=message):
+        KeptBlocks(1, 128, np.array(start, np.int64), np.array(index, np.int32))

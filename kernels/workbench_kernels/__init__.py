@@ -17,6 +17,7 @@ _FAMILIES = (
     "strips",
     "blocks",
     "row_blocks",
+    "attention_prefill",
 )  # modules that register kernels
 _HOME = {
     "KERNELS": "workbench_kernels._kernel",

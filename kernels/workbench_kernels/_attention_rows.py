@@ -19,90 +19,30 @@ from typing import Any
 
 import numpy as np
 
-from workbench_kernels._attention_tile import apart, attend, get_tile, larger, scale_tile, vectors, window
-from workbench_kernels._cpu import features
+from workbench_kernels._attention_product import TILE_ROWS, WIDE, product, product_narrow, tile_rows
+from workbench_kernels._attention_tile import apart, larger, scale_tile, window
 from workbench_kernels._jit import inline, kernel
 from workbench_kernels._math import exp
-from workbench_kernels._tile import put_outputs, put_row, row, zeros
+from workbench_kernels._tile import put_row, row
 from workbench_kernels._vector import add, largest, load, splat, store, sub, total
 
-TILE_ROWS = 6 if features().wide else 2  # rows that one tile takes at most: so many rows of scores are scratch
-WIDE = 4 if features().wide else 2  # vectors of one tile
+__all__ = ["TILE_ROWS", "rows_attention", "score_rows", "scratch", "soften", "weigh_rows"]
+
 NONE = np.float32(-np.inf)
-
-
-def _product(rows: int, wide: int) -> Any:
-    """``y[rows][16 wide] (+)= x[rows][n] b[n][16 wide]``, y in registers throughout, n ascending."""
-    count = rows * wide
-
-    @kernel
-    def run(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh):
-        apart()
-        acc = zeros(count)
-        if not fresh:
-            acc = get_tile(y, y_at, y_row, rows, wide)
-        for j in range(n):
-            acc = attend(acc, vectors(b, b_at + j * b_step, b_wide, wide), x, x_at + j, x_row)
-        put_outputs(y, y_at, y_row, acc, wide)
-
-    return run
-
-
-_six, _four, _three, _two, _one = (_product(rows, WIDE) for rows in (6, 4, 3, 2, 1))
-_six_narrow, _three_narrow, _one_narrow = (_product(rows, 1) for rows in (6, 3, 1))
-
-
-@inline
-def tile_rows(left):
-    """How many of the rows that are left the next tile takes."""
-    if TILE_ROWS < 6:
-        return min(left, TILE_ROWS)
-    return 3 if left == 5 else min(left, 6)
-
-
-@inline
-def product(rows, x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh):
-    """`_product` of ``rows`` rows (as `tile_rows` gives them) and `WIDE` vectors."""
-    if rows == 1:
-        _one(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
-    elif rows == 2:
-        _two(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
-    elif TILE_ROWS > 2:
-        if rows == 3:
-            _three(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
-        elif rows == 4:
-            _four(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
-        else:
-            _six(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
-
-
-@inline
-def product_narrow(rows, x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh):
-    """The same of one vector."""
-    r = 0
-    if TILE_ROWS > 2:
-        if rows == 6:
-            _six_narrow(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
-            r = 6
-        elif rows >= 3:
-            _three_narrow(x, x_at, x_row, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
-            r = 3
-    for t in range(r, rows):
-        _one_narrow(x, x_at + t * x_row, x_row, b, b_at, b_step, b_wide, n, y, y_at + t * y_row, y_row, fresh)
 
 
 @kernel
 def score_rows(rows, q, q_at, q_row, k, k_at, dim, first, last, s, s_at, s_row):
     """``s[s_at + r s_row + j] = q[r] . K[j]`` for the keys of blocks ``first`` to ``last`` (of 16 keys)."""
     apart()
-    lanes, fresh = np.int64(16), np.int64(1)  # numba would compile anew for every constant
+    lanes, one, fresh = np.int64(16), np.int64(1), np.int64(1)  # numba would compile anew for every constant
     step, block = dim * 16, first
     while block + WIDE <= last:
-        product(rows, q, q_at, q_row, k, k_at + block * step, lanes, step, dim, s, s_at + block * 16, s_row, fresh)
+        product(rows, q, q_at, q_row, one, k, k_at + block * step, lanes, step, dim, s, s_at + block * 16, s_row, fresh)
         block += WIDE
     while block < last:
         product_narrow(
-            rows, q, q_at, q_row, k, k_at + block * step, lanes, step, dim, s, s_at + block * 16, s_row, fresh
+            rows, q, q_at, q_row, one, k, k_at + block * step, lanes, step, dim, s, s_at + block * 16, s_row, fresh
         )
         block += 1
 
@@ -111,16 +51,16 @@ def score_rows(rows, q, q_at, q_row, k, k_at, dim, first, last, s, s_at, s_row):
 def weigh_rows(rows, s, s_at, s_row, v, v_at, dim, first, last, out, out_at, out_row):
     """``out[r] += sum_j s[r][j] V[j]`` for ``first <= j < last``."""
     apart()
-    lanes, more = np.int64(16), np.int64(0)
+    lanes, one, more = np.int64(16), np.int64(1), np.int64(0)
     column = 0
     while column + 16 * WIDE <= dim:
         at = v_at + first * dim + column
-        product(rows, s, s_at + first, s_row, v, at, dim, lanes, last - first, out, out_at + column, out_row, more)
+        product(rows, s, s_at + first, s_row, one, v, at, dim, lanes, last - first, out, out_at + column, out_row, more)
         column += 16 * WIDE
     while column < dim:
         at = v_at + first * dim + column
         product_narrow(
-            rows, s, s_at + first, s_row, v, at, dim, lanes, last - first, out, out_at + column, out_row, more
+            rows, s, s_at + first, s_row, one, v, at, dim, lanes, last - first, out, out_at + column, out_row, more
         )
         column += 16
 

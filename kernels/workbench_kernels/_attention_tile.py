@@ -63,26 +63,40 @@ def get_tile(_typing: Any, array: Any, start: Any, stride: Any, rows: Any, wide:
     return tile(array, start, stride, rows, wide), code
 
 
+def _attend(b: Any, ctx: Any, sig: Any, args: Any, keep: Any = None) -> Any:
+    sums, vector = cgutils.unpack_tuple(b, args[0]), cgutils.unpack_tuple(b, args[1])
+    begin, step, out, wide = _index(ctx, b, sig, args, 3), _index(ctx, b, sig, args, 4), [], len(sig.args[1])
+    for n, old in enumerate(sums):
+        r, s = divmod(n, wide)
+        if s == 0:
+            place = b.add(begin, b.mul(step, ir.Constant(i64, r)))
+            at = address(ctx, b, sig.args[2], args[2], place, 1, f32)
+            value = broadcast(b, b.load(at, align=4), F32.llvm)
+        new = call(b, "llvm.fma.v16f32", F32.llvm, [vector[s], value, old])
+        out.append(new if keep is None else b.select(keep[s], new, old))
+    b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+    return ctx.make_tuple(b, sig.args[0], out)
+
+
 @intrinsic
 def attend(_typing: Any, acc: Any, b_row: Any, x: Any, start: Any, stride: Any) -> Any:
     """``acc[r * S + s] += b_row[s] * x[start + r * stride]``; S = number of vectors in ``b_row``.
 
     The empty statement behind it keeps LLVM from loading for the next step early, which would spill the tile.
     """
-    wide = len(b_row)
+    return acc(acc, b_row, x, start, stride), lambda ctx, b, sig, args: _attend(b, ctx, sig, args)
+
+
+@intrinsic
+def attend_from(_typing: Any, acc: Any, b_row: Any, x: Any, start: Any, stride: Any, first: Any) -> Any:
+    """`attend` for lanes ``first <= 16 s + i`` only: the others keep their bits, whatever is multiplied."""
 
     def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-        sums, vector = cgutils.unpack_tuple(b, args[0]), cgutils.unpack_tuple(b, args[1])
-        begin, step, out = _index(ctx, b, sig, args, 3), _index(ctx, b, sig, args, 4), []
-        for r in range(acc.count // wide):
-            place = b.add(begin, b.mul(step, ir.Constant(i64, r)))
-            at = address(ctx, b, sig.args[2], args[2], place, 1, f32)
-            value = broadcast(b, b.load(at, align=4), F32.llvm)
-            out += [call(b, "llvm.fma.v16f32", F32.llvm, [vector[s], value, sums[r * wide + s]]) for s in range(wide)]
-        b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-        return ctx.make_tuple(b, acc, out)
+        low = broadcast(b, b.trunc(_index(ctx, b, sig, args, 5), i32), I32.llvm)
+        lanes = [ir.Constant(I32.llvm, [LANES * s + i for i in range(LANES)]) for s in range(len(b_row))]
+        return _attend(b, ctx, sig, args, [b.icmp_signed(">=", lane, low) for lane in lanes])
 
-    return acc(acc, b_row, x, start, stride), code
+    return acc(acc, b_row, x, start, stride, first), code
 
 
 @intrinsic
