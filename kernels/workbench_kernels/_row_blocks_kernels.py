@@ -27,6 +27,8 @@ from workbench_kernels._transpose import load_corner, load_square, transpose
 from workbench_kernels._vector import load, load_first, splat_i32, store_i32
 from workbench_kernels._wide import pack_bf16
 
+TOGETHER = 4  # groups of 16 rows whose outputs are turned together: 256 bytes of y per token, not 64
+
 
 @kernel
 def token_scales(lo, hi, x, inputs, scale, inverse):
@@ -101,19 +103,22 @@ def wide(depth: int) -> Any:
 
     @kernel
     def multiply(lo, hi, start, index, value, scale, offset, x, seen, y, tokens, rows, inputs, first, tiles):
-        scratch = np.empty(16 * span, np.float32)
+        space = np.empty(TOGETHER * 16 * span + 16, np.float32)
+        scratch = space[-(space.ctypes.data // 4) % 16 :]
         for tile in range(tiles):
             base, token = tile * inputs * width, first + tile * span
-            for group in range(lo, hi):
-                for s in range(4):
-                    strip = 4 * group + s
+            for chunk in range(lo, hi, TOGETHER):
+                end = min(hi, chunk + TOGETHER)
+                for strip in range(4 * chunk, 4 * end):
                     acc = begin(depth, vectors, offset, 4 * strip)
                     for j in range(start[strip], start[strip + 1]):
                         acc = block(depth, acc, value, index, j, x, base)
-                    put_row(scratch, 4 * s * span, finish(depth, acc, scale, 4 * strip, seen, token))
+                    to = 4 * (strip - 4 * chunk) * span
+                    put_row(scratch, to, finish(depth, acc, scale, 4 * strip, seen, token))
                 for v in range(vectors):
-                    square = transpose(load_square(scratch, 16 * v, span))
-                    _put(y, token + 16 * v, tokens, 16 * group, rows, square)
+                    for group in range(chunk, end):
+                        square = transpose(load_square(scratch, 16 * ((group - chunk) * span + v), span))
+                        _put(y, token + 16 * v, tokens, 16 * group, rows, square)
 
     return multiply
 

@@ -7,6 +7,8 @@ the activations too: to bf16, and to int8 with one scale per token.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from workbench_kernels import _memory
@@ -19,22 +21,24 @@ from workbench_kernels.matmul import multiplies
 
 FEW = 3  # tokens that are multiplied one after the other
 SPAN = 64  # tokens of a wide tile; up to half of it left over are taken 16 at a time
+ROOM = 1 << 19  # words of packed activations at once: 2 MiB
+_KEPT = threading.local()
 _NONE = _memory.zeros(FEW, np.float32)
 
 
 @multiplies(RowBlocks)
 def multiply(weight: RowBlocks, x: np.ndarray, y: np.ndarray, threads: int) -> None:
     """``y = x W^T`` for the stored blocks."""
-    tokens, (scale, inverse) = x.shape[0], _scales(weight, x, threads)
-    bounds = strip_bounds(weight, threads)
+    tokens, bounds = x.shape[0], strip_bounds(weight, threads)
+    scales = _scales(weight, x, threads)
     if tokens <= FEW:
-        _few(weight, x, y, scale, inverse, bounds)
+        _few(weight, x, y, scales, bounds)
         return
     full = tokens // SPAN + (tokens % SPAN > SPAN // 2)
     if full:
-        _tiles(weight, x, y, scale, inverse, bounds, 4, 0, full)
+        _tiles(weight, x, y, scales, bounds, 4, range(0, full * SPAN, SPAN))
     if tokens > full * SPAN:
-        _tiles(weight, x, y, scale, inverse, bounds, 1, full * SPAN, -(-(tokens - full * SPAN) // 16))
+        _tiles(weight, x, y, scales, bounds, 1, range(full * SPAN, tokens, 16))
 
 
 def strip_bounds(weight: RowBlocks, threads: int) -> list[int]:
@@ -59,47 +63,56 @@ def _scales(weight: RowBlocks, x: np.ndarray, threads: int) -> tuple[np.ndarray,
     if weight.values != "int8":
         return _NONE, _NONE
     tokens, inputs = x.shape
-    scale, inverse = _memory.zeros((2, tokens + SPAN), np.float32)
-    parallel(kernels.token_scales, even(tokens, threads), x.reshape(-1), inputs, scale, inverse)
-    return scale, inverse
+    both = _memory.zeros((2, tokens + SPAN), np.float32)
+    parallel(kernels.token_scales, even(tokens, threads), x, inputs, both[0], both[1])
+    return both[0], both[1]
 
 
 def _few(
-    weight: RowBlocks, x: np.ndarray, y: np.ndarray, scale: np.ndarray, inverse: np.ndarray, bounds: list[int]
+    weight: RowBlocks, x: np.ndarray, y: np.ndarray, scales: tuple[np.ndarray, np.ndarray], bounds: list[int]
 ) -> None:
     tokens, inputs = x.shape
-    rows, seen, stride = weight.shape[0], x.reshape(-1), inputs
+    rows, seen, stride = weight.shape[0], x, inputs
     if weight.values != "fp32":
         stride = -(-inputs // 32) * 32
-        seen = _memory.empty(tokens * stride, np.uint16 if weight.values == "bf16" else np.uint8)
+        seen = _memory.empty((tokens, stride), np.uint16 if weight.values == "bf16" else np.uint8)
         if weight.values == "bf16":
-            kernels.narrow_bf16(0, tokens, x.reshape(-1), inputs, stride, seen)
+            kernels.narrow_bf16(0, tokens, x, inputs, stride, seen)
         else:
-            kernels.narrow_int8(0, tokens, x.reshape(-1), inputs, stride, inverse, seen)
+            kernels.narrow_int8(0, tokens, x, inputs, stride, scales[1], seen)
     run = kernels.few(DEPTH[weight.values])
-    parallel(run, bounds, *_arrays(weight), seen, stride, scale, y.reshape(-1), tokens, rows)
+    parallel(run, bounds, *_arrays(weight), seen, stride, scales[0], y, tokens, rows)
 
 
 def _tiles(
     weight: RowBlocks,
     x: np.ndarray,
     y: np.ndarray,
-    scale: np.ndarray,
-    inverse: np.ndarray,
+    scales: tuple[np.ndarray, np.ndarray],
     bounds: list[int],
     vectors: int,
-    first: int,
-    tiles: int,
+    firsts: range,
 ) -> None:
-    """Tiles of ``16 vectors`` tokens each, from token ``first`` on."""
+    """Tiles of ``16 vectors`` tokens each, which begin at tokens ``firsts``; no more at once than `ROOM` holds."""
     tokens, inputs = x.shape
     rows, depth, columns = weight.shape[0], DEPTH[weight.values], -(-inputs // 16)
-    packed = _memory.empty(tiles * columns * 16 * words(depth, vectors), np.float32)
-    items = even(tiles * columns, len(bounds) - 1)
-    parallel(kernels.packing(depth, vectors), items, x.reshape(-1), tokens, inputs, first, inverse, packed)
-    run = kernels.wide(depth) if vectors > 1 else kernels.narrow(depth)
-    given = (*_arrays(weight), packed, scale, y.reshape(-1), tokens, rows, columns * 16, first, tiles)
-    parallel(run, bounds, *given)
+    size = columns * 16 * words(depth, vectors)
+    pack, run = kernels.packing(depth, vectors), kernels.wide(depth) if vectors > 1 else kernels.narrow(depth)
+    at_once = max(1, ROOM // size)
+    for n in range(0, len(firsts), at_once):
+        some = firsts[n : n + at_once]
+        packed, count = _space(len(some) * size), len(some) * columns
+        parallel(pack, even(count, len(bounds) - 1), x, tokens, inputs, some[0], scales[1], packed)
+        given = (packed, scales[0], y, tokens, rows, columns * 16, some[0], len(some))
+        parallel(run, bounds, *_arrays(weight), *given)
+
+
+def _space(size: int) -> np.ndarray:
+    """Words for packed activations, kept for the next call: fresh memory would be mapped page by page."""
+    space: np.ndarray | None = getattr(_KEPT, "space", None)
+    if space is None or space.size < size:
+        space = _KEPT.space = _memory.empty(max(size, 1 << 14), np.float32)
+    return space
 
 
 def _arrays(weight: RowBlocks) -> tuple[np.ndarray, ...]:
