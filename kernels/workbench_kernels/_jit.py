@@ -125,6 +125,19 @@ class _DiskCache(Cache):
         super().__init__(function)
         self._cache_file = _Entries(Path(self._cache_path), self._impl.filename_base)
 
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return sig, codegen.magic_tuple(), identity(self._py_func)
+
+
+def identity(function: Any) -> tuple[Any, ...]:
+    """What a function is, in any process: where it stands and all that it closes over, kernels included.
+
+    Its text is not part of it: `folder` is named after the text of the whole package.
+    """
+    values = [cell.cell_contents for cell in function.__closure__ or ()]
+    closed = tuple(identity(v.py_func) if hasattr(v, "py_func") else repr(v) for v in values)
+    return function.__module__, function.__qualname__, function.__code__.co_firstlineno, closed
+
 
 class _Entries:
     """One file per compiled function, named by the hash of its key."""
