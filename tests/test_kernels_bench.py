@@ -90,7 +90,13 @@ def test_wide_intervals_are_called_noisy() -> None:
 
 @pytest.mark.parametrize(
     ("interval", "verdict"),
-    [((3, 2.9, 3.1), "met"), ((2, 1.9, 2.1), "not met"), ((2.5, 2.4, 2.6), "unclear"), ((2.5, 2, 3), "too noisy")],
+    [
+        ((3, 2.9, 3.1), "met"),
+        ((2, 1.9, 2.1), "not met"),
+        ((2.5, 2.4, 2.6), "unclear"),
+        ((2.5, 2, 3), "too noisy"),
+        ((9, 5, 99), "too noisy"),
+    ],
 )
 def test_a_goal_is_met_only_where_the_whole_interval_is_above(interval: tuple[float, ...], verdict: str) -> None:
     from measure import Interval

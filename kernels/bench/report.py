@@ -82,14 +82,16 @@ class Record:
 
 
 def judge(ratio: Interval, goal: float | None) -> str | None:
-    """Whether a goal is met; where the interval straddles it nobody knows."""
+    """Whether a goal is met; where the interval straddles it, or is too wide to be trusted at all, nobody knows."""
     if goal is None:
         return None
+    if ratio.noisy:
+        return NOISY
     if ratio.low >= goal:
         return MET
     if ratio.high < goal:
         return MISSED
-    return NOISY if ratio.noisy else UNCLEAR
+    return UNCLEAR
 
 
 def machine(roofs: Iterable[Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from problem import Prepared, Problem, load_kernels, matmul_problem, multiplicat
 from report import Record
 from shapes import CASES, MEMORY, QUICK, Case, others
 from workbench_kernels import roofline
+from workbench_kernels._pool import cores
 
 
 class Bench:
@@ -47,6 +48,7 @@ class Bench:
         self.peers = self._available()
         say("measuring the roofline")
         self.roof = roofline.measure(threads)
+        self._warn_if_busy(threads)
         self.footprint = (2 if self.peers else 4) * self.roof.l3_bytes
         self.machine, self.versions = report.machine([self.roof]), report.versions()
         work = [(case, shape) for case in self.cases for shape in case.shapes]
@@ -57,6 +59,12 @@ class Bench:
                     continue
                 say(f"[{n + 1}/{len(work)}] {case.name} {shape[0]}x{shape[1]}")
                 self._measure(case, shape)
+
+    def _warn_if_busy(self, threads: int) -> None:
+        busy = report.load()
+        if busy is not None and busy + threads > cores() + 0.5:
+            self.notes.append(f"the machine is busy (load {busy}): caches and memory are shared with other work")
+            say(self.notes[-1])
 
     def write(self, path: Path) -> None:
         """Write the records as JSON, whole or not at all."""
