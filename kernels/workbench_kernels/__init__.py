@@ -18,6 +18,9 @@ _FAMILIES = (
     "blocks",
     "row_blocks",
     "attention_prefill",
+    "csr",
+    "csr_panels",
+    "condensed",
 )  # modules that register kernels
 _HOME = {
     "KERNELS": "workbench_kernels._kernel",

@@ -2,7 +2,22 @@
 
 from workbench_kernels.formats._base import VALUES, WeightFormat
 from workbench_kernels.formats.blocks import BlockRows, ColumnBlocks
+from workbench_kernels.formats.condensed import Condensed
+from workbench_kernels.formats.csr import CSR
+from workbench_kernels.formats.csr_panels import PanelCSR
 from workbench_kernels.formats.row_blocks import RowBlocks
 from workbench_kernels.formats.strips import NM, Bitmap, Dense
 
-__all__ = ["NM", "VALUES", "Bitmap", "BlockRows", "ColumnBlocks", "Dense", "RowBlocks", "WeightFormat"]
+__all__ = [
+    "CSR",
+    "NM",
+    "VALUES",
+    "Bitmap",
+    "BlockRows",
+    "ColumnBlocks",
+    "Condensed",
+    "Dense",
+    "PanelCSR",
+    "RowBlocks",
+    "WeightFormat",
+]
