@@ -35,6 +35,7 @@ _HOME = {
     "size": "workbench.measure",
     "speed": "workbench.measure",
     "studio": "workbench_widgets",
+    "time_kernels": "workbench.execute",
     "wrap": "workbench.models",
 }
 __all__ = [*_HOME, "prune"]
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text
+    from workbench.execute import time_kernels
     from workbench.jobs import Job, Progress
     from workbench.measure import compare, cost, perplexity, size, speed
     from workbench.models import LM, load, wrap
