@@ -25,8 +25,9 @@ from workbench_kernels._row_blocks_steps import begin, block, finish, put_inputs
 from workbench_kernels._tile import put_outputs, put_row, put_some, row
 from workbench_kernels._transpose import load_corner, load_square, transpose
 from workbench_kernels._vector import load, load_first, splat_i32, store_i32
-from workbench_kernels._wide import pack_bf16
+from workbench_kernels._wide import pack_bf16, prefetch
 
+AHEAD = 128  # units, of 16 bytes each, between what is read and what is asked for
 TOGETHER = 4  # groups of 16 rows whose outputs are turned together: 256 bytes of y per token, not 64
 
 
@@ -96,6 +97,13 @@ def _put(y, token, tokens, first, rows, square):
         put_some(y, token * rows + first, rows, square, 1, tokens - token, rows - first)
 
 
+@inline
+def _ahead(value, index, unit, depth):
+    """Ask for a unit that is needed soon: the processor does not foresee four short streams at once."""
+    prefetch(value, unit * 4 * depth)
+    prefetch(index, unit * depth)
+
+
 @lru_cache
 def wide(depth: int) -> Any:
     """64 tokens in lanes, one strip at a time: 4 rows x 4 registers of sums."""
@@ -112,6 +120,7 @@ def wide(depth: int) -> Any:
                 for strip in range(4 * chunk, 4 * end):
                     acc = begin(depth, vectors, offset, 4 * strip)
                     for j in range(start[strip], start[strip + 1]):
+                        prefetch(value, (j + AHEAD) * 4 * depth)
                         acc = block(depth, acc, value, index, j, x, base)
                     to = 4 * (strip - 4 * chunk) * span
                     put_row(scratch, to, finish(depth, acc, scale, 4 * strip, seen, token))
@@ -139,6 +148,7 @@ def narrow(depth: int) -> Any:
                 a, b = begin(depth, 1, offset, 4 * s), begin(depth, 1, offset, 4 * s + 4)
                 c, d = begin(depth, 1, offset, 4 * s + 8), begin(depth, 1, offset, 4 * s + 12)
                 for n in range(both):
+                    _ahead(value, index, last + 4 * n, depth)
                     a = block(depth, a, value, index, i + n, x, base)
                     b = block(depth, b, value, index, j + n, x, base)
                     c = block(depth, c, value, index, k + n, x, base)
@@ -175,6 +185,7 @@ def few(depth: int) -> Any:
                 a, b = begin_strip(depth, offset, 4 * s), begin_strip(depth, offset, 4 * s + 4)
                 c, d = begin_strip(depth, offset, 4 * s + 8), begin_strip(depth, offset, 4 * s + 12)
                 for n in range(both):
+                    _ahead(value, index, last + (last - i) // 2 + 4 * n, depth)
                     a = unit(depth, a, value, index, i + n, x, base)
                     b = unit(depth, b, value, index, j + n, x, base)
                     c = unit(depth, c, value, index, k + n, x, base)
