@@ -178,14 +178,15 @@ def test_a_copy_shares_no_memory() -> None:
 
 
 def test_every_goal_of_a_registered_kernel_is_a_case_with_peers() -> None:
-    from peers import PEERS
     from shapes import CASES, MEMORY, QUICK
+    from trial import PEERS, PROBLEMS
 
     names = {peer.name for peer in PEERS}
     assert len({case.name for case in CASES}) == len(CASES)
     assert set(QUICK) <= {case.name for case in CASES}
     for case in CASES:
         assert case.goals
+        assert case.family in PROBLEMS
         for goal in case.goals:
             assert set(goal.against) <= names | {MEMORY}
 
@@ -218,7 +219,7 @@ def test_options_choose_and_change_cases() -> None:
     ("given", "message"),
     [
         (["--threads", "0"], "'0' is not a whole number"),
-        (["--shape", "40"], "--shape"),
+        (["--shape", "40xK"], "'K' is not a whole number"),
         (["--sparsity", "80"], "'80' is not a share"),
         (["--json", "nowhere/x.json"], "there is no folder nowhere"),
     ],
@@ -260,6 +261,34 @@ def test_quick_on_tiny_shapes_writes_one_record_a_measurement(small, tmp_path, c
     assert "5 x torch fp32" in shown.out
     assert "[1/" in shown.err
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_attention_is_checked_and_timed(small, tmp_path) -> None:
+    import run
+
+    path = tmp_path / "out.json"
+    chosen = ["--shape", "1x2x130x16", "--repeats", "2", "--case", "prefill", "--peer", "fp32", "--peer", "own"]
+    assert run.main([*chosen, "--json", str(path)]) == 0
+    records = json.loads(path.read_text())
+    assert {r["peer"] for r in records} == {"torch SDPA fp32", "own dense attention"}
+    assert {r["shape"] for r in records} == {"1x2x130x16"}
+
+
+def test_wrong_attention_is_refused(small, monkeypatch, capsys) -> None:
+    import run
+    from problem import load_kernels
+
+    load_kernels()
+    right = KERNELS["prefill-blocks"]
+
+    def late(*args: Any, **named: Any) -> np.ndarray:
+        out = right.run(*args, **named)
+        out[-1] *= 1.001
+        return out
+
+    monkeypatch.setitem(KERNELS, "prefill-blocks", replace(right, run=late))
+    assert run.main(["--shape", "1x2x130x16", "--repeats", "2", "--case", "prefill 4k 10%", "--peer", "own"]) == 1
+    assert "REFUSED: prefill-blocks (1, 2, 130, 16): off by" in capsys.readouterr().out
 
 
 def test_a_kernel_that_differs_from_its_reference_is_not_timed(small, monkeypatch, capsys) -> None:

@@ -109,7 +109,7 @@ def interleave(
     repeats
         Samples of each side.
     cold
-        Whether a sample walks through all copies, or repeats the first after one call that does not count.
+        Whether a sample walks through all copies, or repeats the first, with one call before that does not count.
     threads
         Decides the clock.
     seed
@@ -120,7 +120,7 @@ def interleave(
     dict
         Name to times of one call.
     """
-    counts = {name: 1 if cold else _calls(calls[0]) for name, calls in sides.items()}
+    plans = {name: list(calls) if cold else _again(calls[0]) for name, calls in sides.items()}
     cpu, wall = ({name: np.empty(repeats) for name in sides} for _ in range(2))
     order, last = np.random.default_rng(seed), ""
     with _undisturbed(threads):
@@ -130,15 +130,14 @@ def interleave(
                 names.append(names.pop(0))
             last = names[-1]
             for name in names:
-                calls = sides[name] if cold else [sides[name][0]] * counts[name]
-                cpu[name][repeat], wall[name][repeat] = _sample(calls, cold, threads)
+                cpu[name][repeat], wall[name][repeat] = _sample(plans[name], cold, threads)
     return {name: Times(cpu[name], wall[name], threads) for name in sides}
 
 
 def _sample(calls: Sequence[Call], cold: bool, threads: int) -> tuple[float, float]:
     if threads > 1:
         time.sleep(PAUSE)
-    if not cold:
+    if not cold and len(calls) > 1:
         calls[0]()
     start_wall, start_cpu = time.perf_counter_ns(), time.thread_time_ns()
     for call in calls:
@@ -147,19 +146,20 @@ def _sample(calls: Sequence[Call], cold: bool, threads: int) -> tuple[float, flo
     return max(cpu, 1) / len(calls), max(wall, 1) / len(calls)
 
 
-def _calls(call: Call) -> int:
-    """How many calls make one sample of the wanted length."""
-    return max(1, min(1000, math.ceil(SAMPLE_NS / quickest(call, 3))))
+def _again(call: Call) -> list[Call]:
+    """One call as often as a sample is to last; a call that is longer stands alone and needs no warming up."""
+    return [call] * max(1, min(1000, math.ceil(SAMPLE_NS / quickest(call, 3))))
 
 
 def quickest(call: Call, tries: int) -> float:
-    """Nanoseconds of the quickest of a few calls; the first does not count."""
+    """Nanoseconds of the quickest of a few calls, fewer of slow ones; the first does not count."""
     call()
-    best = math.inf
-    for _ in range(tries):
+    best, spent = math.inf, 0
+    while tries > 0 and spent < 50 * SAMPLE_NS:
         start = time.perf_counter_ns()
         call()
-        best = min(best, time.perf_counter_ns() - start)
+        took, tries = time.perf_counter_ns() - start, tries - 1
+        best, spent = min(best, took), spent + took
     return max(best, 1.0)
 
 

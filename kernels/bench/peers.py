@@ -38,6 +38,8 @@ class Peer:
         Whether it can do a problem.
     quick : bool
         Whether the quick run asks it.
+    family : str
+        Of the cases that it can do.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Peer:
     precision: str = "fp32"
     fits: Callable[[Problem], bool] = field(default=lambda problem: True)  # noqa: ARG005
     quick: bool = True
+    family: str = "matmul"
 
     def missing(self) -> str | None:
         """Why it cannot be asked at all, or None."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from measure import Call
 from shapes import Case
 from workbench_kernels import _memory
 from workbench_kernels._kernel import KERNELS, Kernel
+from workbench_kernels.matmul import matmul_reference
 from workbench_kernels.testing import compare
 
 
@@ -51,7 +51,7 @@ class Problem:
     want : ndarray
         The reference's result, float64.
     dense : ndarray
-        The weights ``[N, K]``, float32, as peers get them (attention: see there).
+        The weights ``[N, K]``, float32, as peers get them; attention has none.
     inputs : dict
         Of the kernel.
     flops, nbytes : int
@@ -86,7 +86,7 @@ def load_kernels() -> list[str]:
 
 def multiplications() -> list[str]:
     """Names of the registered kernels that multiply by weights."""
-    return [name for name, kernel in KERNELS.items() if "matmul" in kernel.run.__name__]
+    return [name for name, kernel in KERNELS.items() if kernel.reference is matmul_reference]
 
 
 def clone(value: Any) -> Any:
@@ -95,7 +95,7 @@ def clone(value: Any) -> Any:
         return _memory.aligned(value)
     if isinstance(value, tuple) and type(value) is tuple:
         return tuple(clone(v) for v in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if type(value).__module__.startswith("workbench_kernels"):
         made = copy.copy(value)
         for name, member in vars(value).items():
             object.__setattr__(made, name, clone(member))
@@ -103,7 +103,7 @@ def clone(value: Any) -> Any:
     return value
 
 
-def matmul_problem(case: Case, shape: tuple[int, int], threads: int, seed: int = 0) -> Problem:
+def matmul_problem(case: Case, shape: tuple[int, ...], threads: int, seed: int = 0) -> Problem:
     """Make the weights, hold the kernel to its reference on just these, and return both.
 
     Raises

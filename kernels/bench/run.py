@@ -22,13 +22,14 @@ QUICK_SECONDS = 48  # what has not begun by then is left out
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
+    shape = "outputs x inputs; attention: KV heads x queries per head x tokens x head dimension"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="run.py")
     parser.add_argument("--quick", action="store_true", help="one telling shape per goal, within a minute")
     parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="for every side (default 1)")
     parser.add_argument("--case", action="append", default=[], metavar="TEXT", help="cases whose name contains this")
     parser.add_argument("--kernel", action="append", default=[], metavar="NAME", help="kernels of this name")
     parser.add_argument("--peer", action="append", default=[], metavar="TEXT", help="peers whose name contains this")
-    parser.add_argument("--shape", action="append", default=[], type=_shape, metavar="NxK", help="outputs x inputs")
+    parser.add_argument("--shape", action="append", default=[], type=_shape, metavar="NxK", help=shape)
     parser.add_argument("--sparsity", type=_share, metavar="S", help="instead of the case's, 0 to 1; no goals then")
     parser.add_argument("--tokens", type=_positive, metavar="T", help="instead of the case's; no goals then")
     parser.add_argument("--repeats", type=_positive, metavar="R", help="samples of each side (default 15, quick 9)")
@@ -57,9 +58,8 @@ def _share(text: str) -> float:
     return value
 
 
-def _shape(text: str) -> tuple[int, int]:
-    rows, _, inputs = text.partition("x")
-    return _positive(rows), _positive(inputs)
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part) for part in text.split("x"))
 
 
 def environment(threads: int) -> None:

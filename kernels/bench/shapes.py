@@ -12,6 +12,7 @@ FEW = ((1536, 576), (3072, 768), (4096, 4096))
 
 FP32, BF16, INT8, DENSE = "torch fp32", "torch bf16", "torch int8", "own dense"
 LIBRARIES = ("torch.sparse CSR", "scipy", "MKL sparse")
+SDPA, OWN_ATTENTION = "torch SDPA fp32", "own dense attention"
 MEMORY = "DRAM bandwidth"  # not a peer: the ratio is the share of the measured read bandwidth
 
 
@@ -38,13 +39,13 @@ class Case:
     sparsity : float
         Share of weights (or of blocks of keys) that is left out.
     tokens : int
-        Rows of activations; for attention the queries.
+        Rows of activations; for attention queries per head.
     states : tuple of str
         ``"warm"``: the weights were just used. ``"cold"``: they come from memory.
     goals : tuple of Goal
         To be reached in every state at every shape: the worse counts.
-    shapes : tuple of (int, int)
-        Outputs x inputs.
+    shapes : tuple of tuple of int
+        Outputs x inputs; for attention KV heads x query heads of each x tokens x head dimension.
     family : str
         ``"matmul"``, ``"prefill"`` or ``"decode"``.
     """
@@ -55,7 +56,7 @@ class Case:
     tokens: int
     states: tuple[str, ...] = ("warm", "cold")
     goals: tuple[Goal, ...] = ()
-    shapes: tuple[tuple[int, int], ...] = SHAPES
+    shapes: tuple[tuple[int, ...], ...] = SHAPES
     family: str = "matmul"
 
 
@@ -63,8 +64,9 @@ def _versus(fp32: float, bf16: float) -> tuple[Goal, ...]:
     return Goal(fp32, (FP32,)), Goal(bf16, (BF16,))
 
 
+_PREFILL = ((3, 3, 4096, 64),)  # SmolLM2-135M
 _LIBRARY = Goal(3.0, LIBRARIES)
-_COLD = ("cold",)
+_COLD, _WARM = ("cold",), ("warm",)
 CASES = (
     Case("16x1 fp32 80% T=16", "16x1", 0.8, 16, goals=_versus(5, 3)),
     Case("4x1 fp32 80% T=16", "4x1", 0.8, 16, goals=_versus(4, 2.4)),
@@ -76,6 +78,8 @@ CASES = (
     Case("bitmap fp32 50% T=1", "bitmap", 0.5, 1, _COLD, (Goal(1.4, (FP32,)),)),
     Case("bitmap bf16 50% T=1", "bitmap-bf16", 0.5, 1, _COLD, (Goal(3, (FP32,)),)),
     Case("bitmap int8 50% T=1", "bitmap-int8", 0.5, 1, _COLD, (Goal(6, (FP32,)),)),
+    Case("prefill 4k 25% kept", "prefill-blocks", 0.75, 4096, _WARM, (Goal(5, (SDPA,)),), _PREFILL, "prefill"),
+    Case("prefill 4k 10% kept", "prefill-blocks", 0.9, 4096, _WARM, (Goal(10, (SDPA,)),), _PREFILL, "prefill"),
 )
 QUICK = {  # the telling shape of each case
     "16x1 fp32 80% T=16": ((1536, 576),),
@@ -87,6 +91,7 @@ QUICK = {  # the telling shape of each case
     "bitmap fp32 50% T=1": ((3072, 768),),
     "bitmap bf16 50% T=1": ((3072, 768),),
     "bitmap int8 50% T=1": ((3072, 768),),
+    "prefill 4k 10% kept": _PREFILL,
 }
 
 

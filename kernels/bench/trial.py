@@ -11,13 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import report
+from attend import PEERS as ATTENTION_PEERS
+from attend import prefill_problem
 from measure import Call, Interval, Times, copies, interleave, median_interval, paired_ratio
-from peers import PEERS, Peer
+from peers import PEERS as MATMUL_PEERS
+from peers import Peer
 from problem import Prepared, Problem, load_kernels, matmul_problem, multiplications
 from report import Record
 from shapes import CASES, MEMORY, QUICK, Case, others
 from workbench_kernels import roofline
+from workbench_kernels._kernel import KERNELS
 from workbench_kernels._pool import cores
+
+PEERS = MATMUL_PEERS + ATTENTION_PEERS
+PROBLEMS = {"matmul": matmul_problem, "prefill": prefill_problem}
 
 
 class Bench:
@@ -39,6 +46,9 @@ class Bench:
         self.refused: list[str] = []
         self.notes = [f"left out, does not import: {text}" for text in load_kernels()]
         self.cases = chosen(options)
+        timed = {case.kernel for case in (*CASES, *self.cases)}
+        if not (options.quick or options.goals_only or options.case or options.kernel):
+            self.notes += [f"registered, but not timed: {name}" for name in sorted(set(KERNELS) - timed)]
         self.repeats = options.repeats or (9 if options.quick else 15)
 
     def run(self) -> None:
@@ -55,9 +65,9 @@ class Bench:
         with self._inference():
             for n, (case, shape) in enumerate(work):
                 if self.deadline is not None and time.monotonic() > self.deadline:
-                    self.notes.append(f"left out, no time: {case.name} {shape[0]}x{shape[1]}")
+                    self.notes.append(f"left out, no time: {case.name} {written(shape)}")
                     continue
-                say(f"[{n + 1}/{len(work)}] {case.name} {shape[0]}x{shape[1]}")
+                say(f"[{n + 1}/{len(work)}] {case.name} {written(shape)}")
                 self._measure(case, shape)
 
     def _warn_if_busy(self, threads: int) -> None:
@@ -89,7 +99,10 @@ class Bench:
 
     def _available(self) -> list[Peer]:
         peers, wanted = [], self.options.peer
+        families = {case.family for case in self.cases}
         for peer in PEERS:
+            if peer.family not in families:
+                continue
             if (wanted and not any(w in peer.name for w in wanted)) or (self.options.quick and not peer.quick):
                 continue
             reason = peer.missing()
@@ -100,10 +113,10 @@ class Bench:
                 say(self.notes[-1])
         return peers
 
-    def _measure(self, case: Case, shape: tuple[int, int]) -> None:
+    def _measure(self, case: Case, shape: tuple[int, ...]) -> None:
         threads = self.options.threads
         try:
-            problem = matmul_problem(case, shape, threads)
+            problem = PROBLEMS[case.family](case, shape, threads)
         except AssertionError as error:
             self.refused.append(str(error))
             say(f"REFUSED: {error}")
@@ -123,14 +136,14 @@ class Bench:
     def _opponents(self, problem: Problem) -> dict[str, tuple[str, Prepared]]:
         found = {}
         for peer in self.peers:
-            if not peer.fits(problem):
+            if peer.family != problem.case.family or not peer.fits(problem):
                 continue
             try:
                 found[peer.name] = peer.prepare(problem, self.options.threads)
             except (ArithmeticError, RuntimeError, ValueError, NotImplementedError, AttributeError) as error:
-                note = f"{peer.name} left out of {problem.case.name} {problem.shape}: {str(error).splitlines()[0]}"
-                self.notes.append(note)
-                say(note)
+                where = f"{problem.case.name} {written(problem.shape)}"
+                self.notes.append(f"{peer.name} left out of {where}: {str(error).splitlines()[0]}")
+                say(self.notes[-1])
         return found
 
     def _copies_agree(self, problem: Problem, calls: list[Call]) -> bool:
@@ -164,7 +177,7 @@ class Bench:
             else (problem.nbytes / self.roof.dram / 1e3,) * 2
         )
         return Record(
-            case=case.name, kernel=case.kernel, shape="x".join(map(str, problem.shape)), tokens=case.tokens,
+            case=case.name, kernel=case.kernel, shape=written(problem.shape), tokens=case.tokens,
             sparsity=round(problem.sparsity, 4), state=state, peer=peer, variant=variant, ratio=ratio.middle,
             ratio_low=ratio.low, ratio_high=ratio.high, noisy=ratio.noisy, goal=goal,
             verdict=report.judge(ratio, goal), kernel_us=duration / 1e3, peer_us=peer_us,
@@ -194,7 +207,7 @@ class Bench:
 def chosen(options: argparse.Namespace) -> list[Case]:
     """The cases that the options ask for, of the kernels that are registered."""
     kernels = multiplications()
-    cases = [case for case in CASES if case.kernel in kernels]
+    cases = [case for case in CASES if case.kernel in KERNELS]
     if options.quick:
         cases = [dataclasses.replace(case, shapes=QUICK[case.name]) for case in cases if case.name in QUICK]
     elif not options.goals_only:
@@ -203,18 +216,25 @@ def chosen(options: argparse.Namespace) -> list[Case]:
         cases = [case for case in cases if any(text in case.name for text in options.case)]
     if options.kernel:
         cases = [case for case in cases if case.kernel in options.kernel]
-    return [_changed(case, options) for case in cases]
+    return [changed for case in cases if (changed := _changed(case, options)).shapes]
 
 
 def _changed(case: Case, options: argparse.Namespace) -> Case:
     """The case with the options' shapes, sparsity and tokens; other work than the goal's has no goal."""
-    shapes = tuple(options.shape) or case.shapes
+    shapes = case.shapes
+    if options.shape:
+        shapes = tuple(shape for shape in options.shape if len(shape) == len(case.shapes[0]))
     sparsity = case.sparsity if options.sparsity is None else options.sparsity
     tokens = options.tokens or case.tokens
     if (sparsity, tokens) == (case.sparsity, case.tokens):
         return dataclasses.replace(case, shapes=shapes)
     name = f"{case.kernel} {sparsity:.0%} T={tokens}"
     return dataclasses.replace(case, name=name, shapes=shapes, sparsity=sparsity, tokens=tokens, goals=())
+
+
+def written(shape: tuple[int, ...]) -> str:
+    """A shape as it is given on the command line: ``1536x576``."""
+    return "x".join(map(str, shape))
 
 
 def say(text: str) -> None:
