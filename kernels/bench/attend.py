@@ -15,6 +15,7 @@ from peers import Build, Peer
 from problem import Prepared, Problem, clone
 from shapes import OWN_ATTENTION, SDPA, Case
 from workbench_kernels._attention_check import attend_bound, attend_reference
+from workbench_kernels._attention_tiles import BLOCK
 from workbench_kernels._kernel import KERNELS
 
 ROWS = 96  # queries of each head that are compared
@@ -37,8 +38,7 @@ def prefill_problem(case: Case, shape: tuple[int, ...], threads: int, seed: int 
     out = np.full(inputs["q"].shape, np.nan, np.float32)
     kernel.run(**inputs, threads=threads, out=out)
     rows = np.sort(rng.choice(blocks.length, min(ROWS, blocks.length), replace=False))
-    width = -(-blocks.length // mask.shape[1])
-    error = _worst(inputs, rows, out, lambda head, row: mask[head, row // width].repeat(width)[: blocks.length])
+    error = _worst(inputs, rows, out, lambda head, row: mask[head, row // BLOCK].repeat(BLOCK)[: blocks.length])
     if not error <= 1:
         raise AssertionError(f"{kernel.name} {shape}: off by {error:.3g} times the bound")
     want = np.stack([_expected(inputs, head, rows, None)[0] for head in range(len(mask))])
