@@ -10,7 +10,7 @@ import numpy as np
 from workbench_kernels import _memory, _steps, blocks
 from workbench_kernels._cpu import features
 from workbench_kernels._errors import KernelError
-from workbench_kernels._panels import STEP, padded, widest, width
+from workbench_kernels._panels import STEP, padded, width
 from workbench_kernels._pool import even
 from workbench_kernels.formats import Bitmap, ColumnBlocks, Dense, WeightFormat
 from workbench_kernels.formats.strips import strips_of
@@ -38,7 +38,7 @@ def panel_for(weight: WeightFormat, tokens: int) -> Panel:
     """Room for what this format reads of ``tokens`` tokens."""
     sees, inputs = weight.sees, weight.shape[1]
     in_blocks = isinstance(weight, ColumnBlocks)
-    most = (16 if features().wide else 4) if in_blocks else widest(sees)
+    most = (16 if features().wide else 4) if in_blocks else features().tokens
     wide, unit = width(tokens, most), max(16, weight.run) if isinstance(weight, ColumnBlocks) else 16
     panels = -(-tokens // wide)
     full = -(-inputs // unit) * unit if sees == "fp32" else padded(inputs, sees)

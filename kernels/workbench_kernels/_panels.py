@@ -64,11 +64,6 @@ def width(tokens: int, most: int) -> int:
     return min(padded, key=lambda w: (padded[w], -w))
 
 
-def widest(sees: str) -> int:
-    """Tokens of the widest panel that two strips of accumulators leave registers for."""
-    return min(features().tokens, 4) if sees == "int8" else features().tokens
-
-
 def padded(inputs: int, sees: str) -> int:
     """Inputs rounded up to whole registers."""
     return -(-inputs // UNIT[sees]) * UNIT[sees]

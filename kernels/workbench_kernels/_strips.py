@@ -20,9 +20,10 @@ from numba.core.extending import intrinsic
 from workbench_kernels._jit import inline, kernel
 from workbench_kernels._tile import each_mul, outer, put_outputs, put_some, zeros
 from workbench_kernels._vector import F32, I32, address, broadcast, call, fetch, i32, i64, load, load_i32
-from workbench_kernels._wide import emit_dot_bf16, emit_dot_int8, expand, expand_offsets, expand_pairs, ones
+from workbench_kernels._wide import emit_dot_bf16, emit_dot_int8, expand, expand_offsets, expand_pairs, ones, prefetch
 
 STRIPS = 2
+AHEAD = 8192  # bytes: how far in front of its use a weight is asked for, so that memory and arithmetic overlap
 
 
 def _outer_bits(dot: Any) -> Any:
@@ -137,7 +138,7 @@ def dense(values: str, wide: int) -> Any:
 
 
 def _dense_fp32(wide: int) -> Any:
-    size = wide * STRIPS
+    size, ahead = wide * STRIPS, AHEAD // 4
 
     @kernel
     def run(lo, hi, value, scale, x, xs, xc, y, stride, tokens, rows, inputs):
@@ -147,6 +148,8 @@ def _dense_fp32(wide: int) -> Any:
                 acc, w, at = zeros(size), strip * steps * 32, panel * steps * wide
                 for k in range(inputs):
                     pair = load(value, w + k * 32), load(value, w + k * 32 + 16)
+                    prefetch(value, w + k * 32 + ahead)
+                    prefetch(value, w + k * 32 + 16 + ahead)
                     acc = outer(acc, pair, x, at + k * wide)
                 finish(y, panel * wide, stride, strip, acc, tokens, rows, wide)
 
@@ -154,7 +157,7 @@ def _dense_fp32(wide: int) -> Any:
 
 
 def _dense_bf16(wide: int) -> Any:
-    size = wide * STRIPS
+    size, ahead = wide * STRIPS, AHEAD // 2
 
     @kernel
     def run(lo, hi, value, scale, x, xs, xc, y, stride, tokens, rows, inputs):
@@ -164,6 +167,8 @@ def _dense_bf16(wide: int) -> Any:
                 acc, w, at = zeros(size), strip * steps * 64, panel * steps * wide
                 for k in range((inputs + 1) // 2):
                     pair = load_i32(value, w + k * 64), load_i32(value, w + k * 64 + 32)
+                    prefetch(value, w + k * 64 + ahead)
+                    prefetch(value, w + k * 64 + 32 + ahead)
                     acc = outer_bf16(acc, pair, x, at + k * wide)
                 finish(y, panel * wide, stride, strip, acc, tokens, rows, wide)
 
@@ -184,6 +189,8 @@ def _dense_int8(wide: int) -> Any:
                     sums = corrections(xc, at, size, STRIPS)
                     for k in range(16):
                         pair = load_i32(value, w), load_i32(value, w + 64)
+                        prefetch(value, w + AHEAD)
+                        prefetch(value, w + 64 + AHEAD)
                         sums = outer_int8(sums, pair, x, at * 16 + k * wide)
                         w += 128
                     acc = scaled(acc, sums, xs, at, STRIPS)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from workbench_kernels import _strips
+from workbench_kernels._cpu import features
 from workbench_kernels._kernel import blocks, register_matmul, unstructured
-from workbench_kernels._panels import panels, widest, width
+from workbench_kernels._panels import panels, width
 from workbench_kernels._pool import even, parallel
 from workbench_kernels.formats.strips import NM, Bitmap, Dense, strips_of
 from workbench_kernels.matmul import multiplies
@@ -27,7 +28,7 @@ def _flat(*arrays: np.ndarray) -> list[np.ndarray]:
 def multiply_dense(weight: Dense, x: np.ndarray, y: np.ndarray, threads: int) -> None:
     """``y = x W^T`` for all weights."""
     rows, inputs = weight.shape
-    wide = width(x.shape[0], widest(weight.sees))
+    wide = width(x.shape[0], features().tokens)
     packed = panels(x, weight.sees, wide)
     run, bounds = _strips.dense(weight.values, wide), even(strips_of(rows), threads)
     arrays = _flat(weight.value, weight.scale)
@@ -37,7 +38,7 @@ def multiply_dense(weight: Dense, x: np.ndarray, y: np.ndarray, threads: int) ->
 def multiply_bitmap(weight: Bitmap, x: np.ndarray, y: np.ndarray, threads: int) -> None:
     """``y = x W^T`` for the weights that are set."""
     rows, inputs = weight.shape
-    wide = width(x.shape[0], widest(weight.sees))
+    wide = width(x.shape[0], features().tokens)
     packed = panels(x, weight.sees, wide)
     run, bounds = _strips.bitmap(weight.values, wide), even(strips_of(rows), threads)
     arrays = _flat(weight.mask, weight.value, weight.start, weight.scale)
