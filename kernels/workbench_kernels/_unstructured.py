@@ -41,13 +41,13 @@ def _broadcast_value(ctx: Any, b: Any, array_type: Any, array: Any, place: Any) 
     return b.sitofp(b.ashr(wide, constant(I32.llvm, 24)), F32.llvm)
 
 
-def _columns(ctx: Any, b: Any, array_type: Any, array: Any, first: Any, count: int) -> list[Any]:
+def _columns(ctx: Any, b: Any, array_type: Any, array: Any, first: Any, count: int, check: bool = True) -> list[Any]:
     """``count`` (a multiple of 4) indices from element ``first`` on as int64, 64 bits to a load: loads are scarce."""
     bits = array_type.dtype.bitwidth
     each, out = 64 // bits, []
     for n in range(0, count, each):
         place = b.add(first, ir.Constant(i64, n))
-        packed = b.load(address(ctx, b, array_type, array, place, each, i64), align=bits // 8)
+        packed = b.load(address(ctx, b, array_type, array, place, each if check else 0, i64), align=bits // 8)
         shifted = [b.lshr(packed, ir.Constant(i64, bits * e)) for e in range(each)]
         out += [b.and_(v, ir.Constant(i64, (1 << bits) - 1)) for v in shifted]
     return out
@@ -173,10 +173,8 @@ def collect(_typing: Any, array: Any, indices: Any, start: Any) -> Any:
 
     def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
         x, first = ctx.make_array(sig.args[0])(ctx, b, args[0]), ctx.cast(b, args[2], sig.args[2], types.int64)
-        at = address(ctx, b, sig.args[1], args[1], first, 0, ir.IntType(indices.dtype.bitwidth))
         out = ir.Constant(F32.llvm, ir.Undefined)
-        for n in range(LANES):
-            index = b.zext(b.load(b.gep(at, [ir.Constant(i64, n)])), i64)
+        for n, index in enumerate(_columns(ctx, b, sig.args[1], args[1], first, LANES, False)):
             out = b.insert_element(out, b.load(b.gep(x.data, [index])), ir.Constant(i32, n))
         return out
 
@@ -207,5 +205,6 @@ def balanced(work: np.ndarray, threads: int) -> list[int]:
     if parts == 1:
         return [0, int(work.size)]
     total = np.cumsum(work + 1e-9 * max(1.0, float(work.sum())))
-    cuts = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts, side="left") + 1
+    middles = (total[:-1] + total[1:]) / 2  # a cut goes where the sum up to it is nearest to its share
+    cuts = np.searchsorted(middles, total[-1] * np.arange(1, parts) / parts) + 1
     return [0, *(int(c) for c in np.unique(cuts[cuts < work.size])), int(work.size)]

@@ -33,9 +33,15 @@ def check_below(name: str, numbers: np.ndarray, end: int) -> None:
 
 
 def keep_aligned(weight: WeightFormat, *names: str) -> None:
-    """Replace arrays by aligned copies: kernels read into the slack, and nobody else can change what was checked."""
+    """Replace arrays by aligned copies with zeros in the slack behind: kernels read it, as indices too.
+
+    Nobody else can change what was checked.
+    """
     for name in names:
-        object.__setattr__(weight, name, _memory.aligned(getattr(weight, name)))
+        array = getattr(weight, name)
+        copy = _memory.zeros(array.size + _memory.SLACK // array.itemsize, array.dtype)
+        copy[: array.size] = array.reshape(-1)
+        object.__setattr__(weight, name, copy[: array.size].reshape(array.shape))
 
 
 def widened(raw: np.ndarray, values: str) -> np.ndarray:
