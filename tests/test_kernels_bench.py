@@ -274,6 +274,20 @@ def test_attention_is_checked_and_timed(small, tmp_path) -> None:
     assert {r["shape"] for r in records} == {"1x2x130x16"}
 
 
+def test_decoding_brings_another_query_with_every_call(small, tmp_path) -> None:
+    import run
+
+    path = tmp_path / "out.json"
+    chosen = ["--shape", "1x2x300x16", "--repeats", "2", "--case", "decode", "--json", str(path)]
+    assert run.main(chosen) == 0
+    records = json.loads(path.read_text())
+    assert {(r["peer"], r["state"]) for r in records} == {
+        ("torch SDPA fp32", "cold"),
+        ("own dense attention", "cold"),
+    }
+    assert all(r["sparsity"] == 0.8 for r in records)  # one of five blocks
+
+
 def test_wrong_attention_is_refused(small, monkeypatch, capsys) -> None:
     import run
     from problem import load_kernels

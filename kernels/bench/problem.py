@@ -31,11 +31,14 @@ class Prepared:
         Of one copy.
     finish
         From what the call returns to float32 as the reference has it.
+    same
+        Whether all copies give the same output.
     """
 
     copy: Callable[[], Call]
     nbytes: int
     finish: Callable[[Any], np.ndarray] = np.asarray
+    same: bool = True
 
 
 @dataclass(frozen=True, slots=True)

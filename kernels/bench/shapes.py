@@ -65,6 +65,7 @@ def _versus(fp32: float, bf16: float) -> tuple[Goal, ...]:
 
 
 _PREFILL = ((3, 3, 4096, 64),)  # SmolLM2-135M
+_DECODE = ((8, 4, 32768, 128),)  # Llama-3-8B
 _LIBRARY = Goal(3.0, LIBRARIES)
 _COLD, _WARM = ("cold",), ("warm",)
 CASES = (
@@ -80,6 +81,7 @@ CASES = (
     Case("bitmap int8 50% T=1", "bitmap-int8", 0.5, 1, _COLD, (Goal(6, (FP32,)),)),
     Case("prefill 4k 25% kept", "prefill-blocks", 0.75, 4096, _WARM, (Goal(5, (SDPA,)),), _PREFILL, "prefill"),
     Case("prefill 4k 10% kept", "prefill-blocks", 0.9, 4096, _WARM, (Goal(10, (SDPA,)),), _PREFILL, "prefill"),
+    Case("decode 32k 12.5% kept", "decode-blocks", 0.875, 1, _COLD, (Goal(4, (OWN_ATTENTION,)),), _DECODE, "decode"),
 )
 QUICK = {  # the telling shape of each case
     "16x1 fp32 80% T=16": ((1536, 576),),
@@ -92,6 +94,7 @@ QUICK = {  # the telling shape of each case
     "bitmap bf16 50% T=1": ((3072, 768),),
     "bitmap int8 50% T=1": ((3072, 768),),
     "prefill 4k 10% kept": _PREFILL,
+    "decode 32k 12.5% kept": _DECODE,
 }
 
 

@@ -1,4 +1,4 @@
-"""Attention: the kernels over kept blocks against torch's dense attention and our own.
+"""Prefill: the kernel over kept blocks against torch's dense attention and our own.
 
 The peers attend to every block, which is the work that leaving blocks out saves. Each is held to a float64 reference of
 what it computes, the kernel to its own; at the timed length both look at some blocks of queries of each head.
