@@ -147,7 +147,7 @@ def test_formats_refuse(kind):
     changes = [({"scale": np.ones(3, np.float32)}, "scale"), ({"value": kept.value[:-1]}, "value")]
     changes += [
         ({"index": kept.index.astype(np.int64)}, "index"),
-        ({"index": kept.index + kept.index.dtype.type(1)}, "4"),
+        ({"index": kept.index + kept.index.dtype.type(1)}, r"0\.\.3|is 4"),
     ]
     for change, message in changes:
         with pytest.raises(KernelError, match=message):
