@@ -7,10 +7,20 @@ from hypothesis import strategies as st
 from workbench_kernels import _memory
 from workbench_kernels._attention_rows import TILE_ROWS, rows_attention, scratch
 from workbench_kernels._errors import KernelError
+from workbench_kernels.attention import KVCache, decode_attention, decode_blocks, decode_bound, decode_reference
+from workbench_kernels.attention_blocks import score_blocks, select_blocks
 from workbench_kernels.attention_prefill import KeptBlocks, prefill_attention, prefill_bound, prefill_reference
 from workbench_kernels.testing import check_kernel
 
-KERNELS = ("prefill-blocks",)
+KERNELS = (
+    "prefill-blocks",
+    "decode-attention",
+    "decode-attention-bf16",
+    "decode-blocks",
+    "decode-blocks-bf16",
+    "score-blocks-mean",
+    "score-blocks-bounds",
+)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -155,3 +165,79 @@ def test_prefill_refuses(change, message):
 def test_kept_blocks_must_fit(start, index, message):
     with pytest.raises(KernelError, match=message):
         KeptBlocks(1, 128, np.array(start, np.int64), np.array(index, np.int32))
+
+
+def cache_of(rng, heads, length, dim, kind="fp32"):
+    return KVCache.from_dense(numbers(rng, heads, length, dim), numbers(rng, heads, length, dim), kind)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 2), st.integers(1, 7), st.integers(1, 1300), st.floats(0, 1), st.integers(0, 99))
+def test_decode_over_any_blocks(shared, group, length, density, seed):
+    rng = np.random.default_rng(seed)
+    cache, q = cache_of(rng, shared, length, 16), numbers(rng, shared * group, 16)
+    kept = round(density * cache.blocks)
+    picked = [np.sort(rng.permutation(cache.blocks)[:kept]) for _ in range(shared)]
+    index = np.array(picked, np.int32).reshape(shared, kept)
+    error = np.abs(decode_blocks(q, cache, index) - decode_reference(q, cache, index))
+    assert (error <= decode_bound(q, cache, index)).all()
+
+
+def test_decode_over_all_blocks_is_dense_and_query_heads_do_not_meet():
+    rng = np.random.default_rng(5)
+    cache, q = cache_of(rng, 2, 700, 32), numbers(rng, 10, 32)
+    dense = decode_attention(q, cache)
+    every = np.tile(np.arange(cache.blocks, dtype=np.int32), (2, 1))
+    assert decode_blocks(q, cache, every).tobytes() == dense.tobytes()
+    assert decode_attention(q[[0, 5]], cache).tobytes() == dense[[0, 5]].tobytes()
+
+
+def test_decode_does_not_see_blocks_that_are_left_out():
+    rng = np.random.default_rng(6)
+    k, v = numbers(rng, 1, 200, 16), numbers(rng, 1, 200, 16)
+    k[0, 70], v[0, 130] = np.nan, np.inf
+    cache, q = KVCache.from_dense(k, v), numbers(rng, 2, 16)
+    assert np.isfinite(decode_blocks(q, cache, np.array([[0, 3]], np.int32))).all()
+    for block in (1, 2):
+        assert not np.isfinite(decode_blocks(q, cache, np.array([[0, block]], np.int32))).all(axis=1).any()
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [([[2, 1]], "ascend"), ([[0, 4]], "to 3 at most"), ([[-1, 1]], "ascend"), ([[0], [1]], "shape")],
+)
+def test_decode_refuses_other_blocks(index, message):
+    cache = cache_of(np.random.default_rng(0), 1, 200, 16)
+    with pytest.raises(KernelError, match=message):
+        decode_blocks(np.zeros((2, 16), np.float32), cache, np.array(index, np.int32))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.floats(width=32, allow_nan=True), min_size=1, max_size=70),
+    st.integers(0, 80),
+    st.integers(0, 2),
+    st.integers(0, 2),
+)
+def test_selection_takes_the_largest(scores, keep, first, last):
+    row = np.array([scores], np.float32)
+    chosen = select_blocks(row, keep, first=first, last=last)[0]
+    forced = row[0].copy()
+    forced[:first], forced[max(0, len(scores) - last) :] = np.nan, np.nan
+    rank = np.where(np.isnan(forced), np.inf, forced)
+    order = sorted(range(len(scores)), key=lambda b: (not np.isnan(forced[b]), -rank[b], np.signbit(rank[b]), b))
+    assert chosen.tolist() == sorted(order[:keep])
+
+
+def test_bounds_are_never_below_a_score_and_selection_finds_what_matters():
+    rng = np.random.default_rng(7)
+    cache, q = cache_of(rng, 2, 1000, 32), numbers(rng, 6, 32)
+    k = cache.to_dense()[0]
+    each = np.einsum("hgd,hsd->hgs", q.reshape(2, 3, 32), k) * 32**-0.5
+    best = np.stack([each[..., b * 64 : b * 64 + 64].max(axis=(1, 2)) for b in range(cache.blocks)], axis=1)
+    assert (score_blocks(q, cache, method="bounds") >= best - 1e-5).all()
+    k[0, 640:704] = q[0] * 3
+    found = select_blocks(score_blocks(q, KVCache.from_dense(k, k)), 3)
+    assert found.shape == (2, 3)
+    assert 10 in found[0]
+    assert (found[:, -1] == cache.blocks - 1).all()

@@ -18,6 +18,8 @@ _FAMILIES = (
     "blocks",
     "row_blocks",
     "attention_prefill",
+    "attention",
+    "attention_blocks",
     "csr",
     "csr_panels",
     "condensed",

@@ -70,6 +70,7 @@ def tile_rows(left):
 @inline
 def product(rows, x, x_at, x_row, x_step, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh):
     """`_product` of ``rows`` rows (as `tile_rows` gives them) and `WIDE` vectors."""
+    apart()
     if rows == 1:
         _one(x, x_at, x_row, x_step, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh)
     elif rows == 2:
@@ -86,6 +87,7 @@ def product(rows, x, x_at, x_row, x_step, b, b_at, b_step, b_wide, n, y, y_at, y
 @inline
 def product_narrow(rows, x, x_at, x_row, x_step, b, b_at, b_step, b_wide, n, y, y_at, y_row, fresh):
     """The same of one vector."""
+    apart()
     r = 0
     if TILE_ROWS > 2:
         if rows == 6:
