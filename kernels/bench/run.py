@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-QUICK_SECONDS = 48  # what has not begun by then is left out
+QUICK_SECONDS = 42  # what has not begun by then is left out
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:

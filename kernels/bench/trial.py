@@ -20,7 +20,7 @@ from prefill import PEERS as PREFILL_PEERS
 from prefill import prefill_problem
 from problem import Prepared, Problem, load_kernels, matmul_problem, multiplications
 from report import Record
-from shapes import CASES, MEMORY, QUICK, Case, others
+from shapes import CASES, LIBRARIES, MEMORY, QUICK, Case, others
 from workbench_kernels import roofline
 from workbench_kernels._kernel import KERNELS
 from workbench_kernels._pool import cores
@@ -138,7 +138,7 @@ class Bench:
     def _opponents(self, problem: Problem) -> dict[str, tuple[str, Prepared]]:
         found = {}
         for peer in self.peers:
-            if peer.family != problem.case.family or not peer.fits(problem):
+            if peer.family != problem.case.family or not peer.fits(problem) or self._spared(peer, problem.case):
                 continue
             try:
                 found[peer.name] = peer.prepare(problem, self.options.threads)
@@ -147,6 +147,11 @@ class Bench:
                 self.notes.append(f"{peer.name} left out of {where}: {str(error).splitlines()[0]}")
                 say(self.notes[-1])
         return found
+
+    def _spared(self, peer: Peer, case: Case) -> bool:
+        """The quick run asks sparse libraries only where a goal names them."""
+        named = {name for goal in case.goals for name in goal.against}
+        return self.options.quick and peer.name in LIBRARIES and peer.name not in named
 
     def _copies_agree(self, problem: Problem, calls: list[Call]) -> bool:
         if not problem.ours.same:
