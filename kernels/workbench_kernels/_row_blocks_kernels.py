@@ -35,7 +35,7 @@ TOGETHER = 4  # groups of 16 rows whose outputs are turned together: 256 bytes o
 def token_scales(lo, hi, x, inputs, scale, inverse):
     """Per token, what one step of int8 stands for and one over it; tokens of next to nothing become zeros."""
     for t in range(lo, hi):
-        most = splat_i32(np.int32(0))
+        most: Any = splat_i32(np.int32(0))
         whole = inputs // 16 * 16
         for k in range(0, whole, 16):
             most = magnitude(most, load(x, t * inputs + k))
@@ -51,7 +51,7 @@ def narrow_bf16(lo, hi, x, inputs, stride, out):
     """Rows of x [T, inputs] rounded to bf16, ``stride`` halves apart, a multiple of 32."""
     for t in range(lo, hi):
         for k in range(0, inputs, 32):
-            low = load_first(x, t * inputs + k, inputs - k)
+            low: Any = load_first(x, t * inputs + k, inputs - k)
             high = load_first(x, t * inputs + min(k + 16, inputs), inputs - k - 16)
             store_i32(out, t * stride + k, pack_bf16(low, high))
 
@@ -78,7 +78,7 @@ def packing(depth: int, vectors: int) -> Any:
             for v in range(vectors):
                 t = token + 16 * v
                 if tokens - t >= 16 and inputs - k >= 16:
-                    square = load_square(x, t * inputs + k, inputs)
+                    square: Any = load_square(x, t * inputs + k, inputs)
                 else:
                     square = load_corner(x, t * inputs + k, inputs, tokens - t, inputs - k)
                 put_outputs(scratch, 16 * v, span, transpose(square), 1)
@@ -118,7 +118,7 @@ def wide(depth: int) -> Any:
             for chunk in range(lo, hi, TOGETHER):
                 end = min(hi, chunk + TOGETHER)
                 for strip in range(4 * chunk, 4 * end):
-                    acc = begin(depth, vectors, offset, 4 * strip)
+                    acc: Any = begin(depth, vectors, offset, 4 * strip)
                     for j in range(start[strip], start[strip + 1]):
                         prefetch(value, (j + AHEAD) * 4 * depth)
                         acc = block(depth, acc, value, index, j, x, base)
@@ -126,7 +126,7 @@ def wide(depth: int) -> Any:
                     put_row(scratch, to, finish(depth, acc, scale, 4 * strip, seen, token))
                 for v in range(vectors):
                     for group in range(chunk, end):
-                        square = transpose(load_square(scratch, 16 * ((group - chunk) * span + v), span))
+                        square: Any = transpose(load_square(scratch, 16 * ((group - chunk) * span + v), span))
                         _put(y, token + 16 * v, tokens, 16 * group, rows, square)
 
     return multiply
@@ -145,8 +145,10 @@ def narrow(depth: int) -> Any:
                 s = 4 * group
                 i, j, k, m, last = start[s], start[s + 1], start[s + 2], start[s + 3], start[s + 4]
                 both = min(j - i, k - j, m - k, last - m)
-                a, b = begin(depth, 1, offset, 4 * s), begin(depth, 1, offset, 4 * s + 4)
-                c, d = begin(depth, 1, offset, 4 * s + 8), begin(depth, 1, offset, 4 * s + 12)
+                a: Any = begin(depth, 1, offset, 4 * s)
+                b: Any = begin(depth, 1, offset, 4 * s + 4)
+                c: Any = begin(depth, 1, offset, 4 * s + 8)
+                d: Any = begin(depth, 1, offset, 4 * s + 12)
                 for n in range(both):
                     _ahead(value, index, last + 4 * n, depth)
                     a = block(depth, a, value, index, i + n, x, base)
@@ -182,8 +184,10 @@ def few(depth: int) -> Any:
             both = min(j - i, k - j, m - k, last - m)
             for t in range(tokens):
                 base, to, own = t * stride, t * rows + 4 * s, seen[t]
-                a, b = begin_strip(depth, offset, 4 * s), begin_strip(depth, offset, 4 * s + 4)
-                c, d = begin_strip(depth, offset, 4 * s + 8), begin_strip(depth, offset, 4 * s + 12)
+                a: Any = begin_strip(depth, offset, 4 * s)
+                b: Any = begin_strip(depth, offset, 4 * s + 4)
+                c: Any = begin_strip(depth, offset, 4 * s + 8)
+                d: Any = begin_strip(depth, offset, 4 * s + 12)
                 for n in range(both):
                     _ahead(value, index, last + (last - i) // 2 + 4 * n, depth)
                     a = unit(depth, a, value, index, i + n, x, base)

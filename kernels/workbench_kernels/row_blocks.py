@@ -102,7 +102,16 @@ def _tiles(
     for n in range(0, len(firsts), at_once):
         some = firsts[n : n + at_once]
         packed, count = _space(len(some) * size), len(some) * columns
-        parallel(pack, even(count, len(bounds) - 1), x, tokens, inputs, some[0], scales[1], packed)
+        parallel(
+            pack,
+            even(count, len(bounds) - 1) if len(bounds) > 2 else [0, count],
+            x,
+            tokens,
+            inputs,
+            some[0],
+            scales[1],
+            packed,
+        )
         given = (packed, scales[0], y, tokens, rows, columns * 16, some[0], len(some))
         parallel(run, bounds, *_arrays(weight), *given)
 

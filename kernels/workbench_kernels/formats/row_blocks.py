@@ -9,7 +9,7 @@ column that the strip has anyway.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class RowBlocks(WeightFormat):
             raise KernelError("offset is not minus 128 times the sums of the rows of value")
 
     @classmethod
-    def from_dense(cls, weight: np.ndarray, values: str = "fp32") -> Self:
+    def from_dense(cls, weight: np.ndarray, values: str = "fp32", **options: Any) -> Self:
         """Convert a float32 matrix ``[N, K]``; columns that are zero in all 4 rows of a strip are left out.
 
         Examples
