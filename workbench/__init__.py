@@ -33,6 +33,7 @@ _HOME = {
     "repeat": "workbench.prune",
     "save": "workbench.checkpoint",
     "size": "workbench.measure",
+    "sparsify": "workbench.execute",
     "speed": "workbench.measure",
     "studio": "workbench_widgets",
     "time_kernels": "workbench.execute",
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text
-    from workbench.execute import time_kernels
+    from workbench.execute import sparsify, time_kernels
     from workbench.jobs import Job, Progress
     from workbench.measure import compare, cost, perplexity, size, speed
     from workbench.models import LM, load, wrap

@@ -18,26 +18,38 @@ _HOME = {
     "BreakEven": "reports",
     "KernelRow": "reports",
     "KernelTimings": "reports",
+    "LayerChoice": "_choose",
+    "SparseLinear": "linear",
+    "Sparsified": "sparsified",
     "break_even": "balance",
     "candidates": "forms",
     "pattern_of": "patterns",
+    "sparsify": "conversion",
     "time_kernels": "timing",
 }
 __all__ = [
     "BreakEven",
     "KernelRow",
     "KernelTimings",
+    "LayerChoice",
+    "SparseLinear",
+    "Sparsified",
     "break_even",
     "candidates",
     "pattern_of",
+    "sparsify",
     "time_kernels",
 ]
 
 if TYPE_CHECKING:
+    from workbench.execute._choose import LayerChoice
     from workbench.execute.balance import break_even
+    from workbench.execute.conversion import sparsify
     from workbench.execute.forms import candidates
+    from workbench.execute.linear import SparseLinear
     from workbench.execute.patterns import pattern_of
     from workbench.execute.reports import BreakEven, KernelRow, KernelTimings
+    from workbench.execute.sparsified import Sparsified
     from workbench.execute.timing import time_kernels
 
 

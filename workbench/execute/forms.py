@@ -6,14 +6,25 @@ multiplied in full. What it would store is counted on the mask, without building
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from workbench_kernels import KernelError
-from workbench_kernels.formats import VALUES
+from workbench_kernels.formats import (
+    CSR,
+    NM,
+    VALUES,
+    Bitmap,
+    BlockRows,
+    ColumnBlocks,
+    Condensed,
+    Dense,
+    PanelCSR,
+    RowBlocks,
+    WeightFormat,
+)  # fmt: skip
 
 from workbench.errors import ArgumentError, unknown
 
@@ -50,6 +61,12 @@ def groups(n: int, m: int) -> Count:
     return count
 
 
+def fan_in(mask: np.ndarray) -> int:
+    """Weights of strips of 16 rows that are as long as the longest row; rows without weights are dropped."""
+    rows = np.count_nonzero(mask, axis=1)
+    return -(-int(np.count_nonzero(rows)) // 16) * 16 * int(rows.max())
+
+
 def tiled(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """A mask ``[N, K]`` as ``[N / height, height, K / width, width]``, padded with False."""
     rows, columns = mask.shape
@@ -67,8 +84,8 @@ class Form:
     ----------
     name
         As reports call it, without its values.
-    home
-        ``"module:Class"`` within ``workbench_kernels.formats``.
+    kind
+        Its class.
     stores
         How many weights it would store of a mask (True: not zero), or None if it cannot hold it.
     pattern
@@ -78,12 +95,12 @@ class Form:
     """
 
     name: str
-    home: str
+    kind: type[WeightFormat]
     stores: Count
     pattern: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
-    def build(self, weight: np.ndarray, values: str = "fp32") -> Any:
+    def build(self, weight: np.ndarray, values: str = "fp32") -> WeightFormat:
         """The format of a float32 matrix ``[N, K]``.
 
         Raises
@@ -91,10 +108,8 @@ class Form:
         ArgumentError
             If it cannot hold the matrix.
         """
-        module, _, name = self.home.partition(":")
         try:
-            kind = getattr(importlib.import_module(f"workbench_kernels.formats.{module}"), name)
-            return kind.from_dense(weight, values, **self.options)
+            return self.kind.from_dense(weight, values, **self.options)
         except KernelError as error:
             raise ArgumentError(f"format={self.name!r}: {error}") from error
 
@@ -106,13 +121,16 @@ class Form:
 FORMS: dict[str, Form] = {
     form.name: form
     for form in (
-        Form("dense", "strips:Dense", whole),
-        Form("bitmap", "strips:Bitmap", kept),
-        Form("2:4", "strips:NM", groups(2, 4), "2:4", {"n": 2, "m": 4}),
-        Form("16x1", "blocks:ColumnBlocks", blocks(16, 1), "16x1"),
-        Form("4x1", "row_blocks:RowBlocks", blocks(4, 1), "4x1"),
-        Form("bsr16", "blocks:BlockRows", blocks(16, 16), "bsr16", {"block": 16}),
-        Form("bsr32", "blocks:BlockRows", blocks(32, 32), "bsr32", {"block": 32}),
+        Form("dense", Dense, whole),
+        Form("bitmap", Bitmap, kept),
+        Form("2:4", NM, groups(2, 4), "2:4", {"n": 2, "m": 4}),
+        Form("16x1", ColumnBlocks, blocks(16, 1), "16x1"),
+        Form("4x1", RowBlocks, blocks(4, 1), "4x1"),
+        Form("bsr16", BlockRows, blocks(16, 16), "bsr16", {"block": 16}),
+        Form("bsr32", BlockRows, blocks(32, 32), "bsr32", {"block": 32}),
+        Form("csr", CSR, kept),
+        Form("csr-panels", PanelCSR, kept),
+        Form("condensed", Condensed, fan_in, options={"pad": True}),
     )
 }
 
@@ -144,7 +162,7 @@ def candidates(weight: np.ndarray, values: str = "fp32") -> list[Form]:
     Examples
     --------
     >>> [f.name for f in candidates(np.kron(np.eye(4), np.ones((16, 1))).astype(np.float32))]
-    ['dense', 'bitmap', '16x1', '4x1', '2:4']
+    ['dense', 'bitmap', '2:4', '16x1', '4x1', 'csr', 'csr-panels', 'condensed']
     """
     check_values(values)
     mask = np.asarray(weight) != 0

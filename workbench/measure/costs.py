@@ -10,7 +10,8 @@ For ``n`` new tokens after ``c`` cached ones, in each of ``b`` sequences:
 
 Embeddings are looked up, not multiplied. Norms, activations and softmax are left out: they are below one
 per cent of the FLOPs, and activations stay in the processor's cache in decoding. A zero counts like any other
-number: only what is removed is cheaper here, and only measuring says what a kernel makes of zeros.
+number: only what is removed is cheaper here, and only measuring says what a kernel makes of zeros. A sparse layer
+(`workbench.sparsify`) costs the weights and bytes that its format stores.
 """
 
 from __future__ import annotations
@@ -128,9 +129,11 @@ def size(model: Any) -> Size:
     """
     lm = as_lm(model)
     own = list(lm.module.parameters())  # each once, however often it is used
-    nonzero = sum(int(torch.count_nonzero(p.detach())) for p in own)
-    held = sum(p.numel() * p.element_size() for p in own)
-    return Size(sum(p.numel() for p in own), lm.architecture.embedding_parameters(), nonzero, held)
+    stored = [h for m in lm.module.modules() if (h := getattr(m, "held", None)) is not None]  # of sparse layers
+    nonzero = sum(int(torch.count_nonzero(p.detach())) for p in own) + sum(h.nonzero for h in stored)
+    held = sum(p.numel() * p.element_size() for p in own) + sum(h.bytes for h in stored)
+    count = sum(p.numel() for p in own) + sum(h.parameters for h in stored)
+    return Size(count, lm.architecture.embedding_parameters(), nonzero, held)
 
 
 def cost(model: Any, *, tokens: int = 1, context: int = 0, batch: int = 1, all_logits: bool = True) -> Cost:
@@ -172,6 +175,9 @@ def _linears(module: Any, rows: int, head_rows: int) -> dict[str, tuple[int, int
             weight = part.weight
             flops = 2 * weight.numel() * (head_rows if part is head else rows)
             moved = weight.numel() * weight.element_size()
+        elif (stored := getattr(part, "held", None)) is not None:  # a sparse layer
+            flops = 2 * stored.stored * (head_rows if part is head else rows)
+            moved = stored.bytes
         else:
             continue
         name = path.rsplit(".", 1)[-1]
