@@ -193,12 +193,11 @@ def test_every_goal_of_a_registered_kernel_is_a_case_with_peers() -> None:
 
 def test_whatever_is_registered_is_timed() -> None:
     import run
-    from problem import load_kernels, multiplications
+    from problem import load_kernels
     from trial import chosen
 
     load_kernels()
-    cases = chosen(run.arguments([]))
-    assert {case.kernel for case in cases if case.family == "matmul"} == set(multiplications())
+    assert {case.kernel for case in chosen(run.arguments([]))} == set(KERNELS)
     assert all(case.goals for case in chosen(run.arguments(["--goals-only"])))
 
 
@@ -278,7 +277,7 @@ def test_decoding_brings_another_query_with_every_call(small, tmp_path) -> None:
     import run
 
     path = tmp_path / "out.json"
-    chosen = ["--shape", "1x2x300x16", "--repeats", "2", "--case", "decode", "--json", str(path)]
+    chosen = ["--shape", "1x2x300x16", "--repeats", "2", "--case", "decode 32k", "--json", str(path)]
     assert run.main(chosen) == 0
     records = json.loads(path.read_text())
     assert {(r["peer"], r["state"]) for r in records} == {
@@ -286,6 +285,40 @@ def test_decoding_brings_another_query_with_every_call(small, tmp_path) -> None:
         ("own dense attention", "cold"),
     }
     assert all(r["sparsity"] == 0.8 for r in records)  # one of five blocks
+
+
+def test_a_kernel_of_no_known_family_is_held_against_numpy(small, monkeypatch, tmp_path) -> None:
+    import run
+    from problem import load_kernels
+
+    load_kernels()
+    right = KERNELS["16x1"]
+
+    def reference(weight: Any, x: np.ndarray) -> np.ndarray:
+        return right.reference(weight, x)
+
+    odd = replace(right, name="odd", reference=reference)
+    monkeypatch.setitem(KERNELS, "odd", odd)
+    path = tmp_path / "out.json"
+    assert run.main(["--kernel", "odd", "--repeats", "2", "--json", str(path)]) == 0
+    records = json.loads(path.read_text())
+    assert [(r["kernel"], r["peer"], r["shape"]) for r in records] == [("odd", "numpy reference", "70x200x66")]
+
+
+def test_a_kernel_that_raises_does_not_end_the_run(small, monkeypatch, capsys) -> None:
+    import run
+    from problem import load_kernels
+
+    load_kernels()
+
+    def matmul_broken(*_: Any, **__: Any) -> np.ndarray:
+        raise IndexError("beyond the end")
+
+    monkeypatch.setitem(KERNELS, "4x1", replace(KERNELS["4x1"], run=matmul_broken))
+    assert run.main([*QUICK_RUN, "--case", "4x1 fp32", "--case", "16x1 fp32 80% T=1", "--peer", "torch fp32"]) == 1
+    shown = capsys.readouterr().out
+    assert "REFUSED: 4x1 fp32 80% T=16: IndexError: beyond the end" in shown
+    assert "of 1  " in shown
 
 
 def test_wrong_attention_is_refused(small, monkeypatch, capsys) -> None:
@@ -302,7 +335,7 @@ def test_wrong_attention_is_refused(small, monkeypatch, capsys) -> None:
 
     monkeypatch.setitem(KERNELS, "prefill-blocks", replace(right, run=late))
     assert run.main(["--shape", "1x2x130x16", "--repeats", "2", "--case", "prefill 4k 10%", "--peer", "own"]) == 1
-    assert "REFUSED: prefill-blocks (1, 2, 130, 16): off by" in capsys.readouterr().out
+    assert "REFUSED: prefill 4k 10% kept: prefill-blocks (1, 2, 130, 16): off by" in capsys.readouterr().out
 
 
 def test_a_kernel_that_differs_from_its_reference_is_not_timed(small, monkeypatch, capsys) -> None:
@@ -320,7 +353,7 @@ def test_a_kernel_that_differs_from_its_reference_is_not_timed(small, monkeypatc
     monkeypatch.setitem(KERNELS, "16x1", replace(right, run=matmul_wrong))
     assert run.main([*QUICK_RUN, "--case", "16x1 fp32 80% T=16", "--peer", "torch fp32"]) == 1
     shown = capsys.readouterr().out
-    assert "REFUSED: 16x1 48x40 T=16: off by 1" in shown
+    assert "REFUSED: 16x1 fp32 80% T=16: 16x1 48x40 T=16: off by 1" in shown
     assert "not measured" in shown
 
 

@@ -14,7 +14,7 @@ import gc
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +98,7 @@ def paired_ratio(slow: np.ndarray, fast: np.ndarray) -> Interval:
 
 
 def interleave(
-    sides: dict[str, Sequence[Call]], repeats: int, cold: bool, threads: int = 1, seed: int = 0
+    sides: Mapping[str, Sequence[Call]], repeats: int, cold: bool, threads: int = 1, seed: int = 0
 ) -> dict[str, Times]:
     """Time all sides in turns, in a new order each time.
 

@@ -16,6 +16,7 @@ import numpy as np
 from measure import Call, quickest
 from problem import Prepared, Problem
 from shapes import BF16, DENSE, FP32, INT8
+from workbench_kernels._kernel import KERNELS
 
 Build = Callable[[Problem, int], Prepared]
 TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2, "int8": 6e-2}  # of the largest output
@@ -277,6 +278,11 @@ def _is_whole(problem: Problem) -> bool:
     return not problem.case.kernel.startswith("dense")
 
 
+def _reference(problem: Problem, _threads: int) -> Prepared:
+    kernel = KERNELS[problem.case.kernel]
+    return Prepared(lambda: lambda: kernel.reference(**problem.inputs), problem.nbytes)
+
+
 PEERS = (
     Peer(FP32, ("torch",), {"": _linear("float32")}),
     Peer(BF16, ("torch",), {"bf16 in and out": _linear("bfloat16"), "casts": _linear("bfloat16", cast=True)}, "bf16"),
@@ -290,4 +296,5 @@ PEERS = (
     Peer("MKL sparse", ("scipy.sparse", "sparse_dot_mkl"), {"column-major": _mkl(False), "transposed": _mkl(True)},
          fits=_is_whole),
     Peer(DENSE, (), {"": _own_dense}, "int8", fits=_is_whole),
+    Peer("numpy reference", (), {"float64": _reference}, family="other"),
 )  # fmt: skip

@@ -106,6 +106,21 @@ def clone(value: Any) -> Any:
     return value
 
 
+def other_problem(case: Case, shape: tuple[int, ...], threads: int, seed: int = 0) -> Problem:
+    """Any registered kernel at a shape of its own, as `matmul_problem`; its reference in numpy is its only peer."""
+    kernel: Kernel = KERNELS[case.kernel]
+    inputs = dict(kernel.make(np.random.default_rng(seed), shape, 1 - case.sparsity))
+    compare(kernel, inputs, f"{kernel.name} {shape}", threads)
+
+    def fresh() -> Call:
+        own = {name: clone(value) for name, value in inputs.items()}
+        return lambda: kernel.run(**own, threads=threads)
+
+    size, none = (kernel.flops(inputs), kernel.bytes(inputs)), np.empty((0, 0), np.float32)
+    want = kernel.reference(**inputs)
+    return Problem(case, shape, case.sparsity, want, none, inputs, *size, "fp32", Prepared(fresh, size[1]))
+
+
 def matmul_problem(case: Case, shape: tuple[int, ...], threads: int, seed: int = 0) -> Problem:
     """Make the weights, hold the kernel to its reference on just these, and return both.
 

@@ -47,7 +47,7 @@ class Case:
     shapes : tuple of tuple of int
         Outputs x inputs; for attention KV heads x query heads of each x tokens x head dimension.
     family : str
-        ``"matmul"``, ``"prefill"`` or ``"decode"``.
+        ``"matmul"``, ``"prefill"``, ``"decode"`` or ``"other"``.
     """
 
     name: str
@@ -98,14 +98,25 @@ QUICK = {  # the telling shape of each case
 }
 
 
-def others(kernels: list[str]) -> tuple[Case, ...]:
-    """Cases without goals for the multiplications that `CASES` does not name: nothing registered stays untimed."""
-    named = {case.kernel for case in CASES}
-    made = []
-    for kernel in kernels:
+def others(kernels: dict[str, tuple[int, ...]], multiplications: list[str]) -> tuple[Case, ...]:
+    """Cases without goals for the kernels that `CASES` does not name: nothing registered stays untimed.
+
+    Parameters
+    ----------
+    kernels
+        Names, and the largest shape of each one's own checks.
+    multiplications
+        Those of them that multiply activations by weights.
+    """
+    named, made = {case.kernel for case in CASES}, []
+    for kernel, largest in kernels.items():
         sparsity = 0.0 if kernel.startswith("dense") else 0.5 if ":" in kernel else 0.8
+        if kernel in named:
+            continue
+        if kernel not in multiplications:
+            shape = _PREFILL[0] if len(largest) == len(_PREFILL[0]) else largest
+            made.append(Case(kernel, kernel, 0.5, 1, _WARM, (), (shape,), "other"))
+            continue
         for tokens, states in ((1, _COLD), (16, ("warm", "cold")), (128, ("warm", "cold"))):
-            if kernel not in named:
-                name = f"{kernel} {sparsity:.0%} T={tokens}"
-                made.append(Case(name, kernel, sparsity, tokens, states, shapes=FEW))
+            made.append(Case(f"{kernel} {sparsity:.0%} T={tokens}", kernel, sparsity, tokens, states, (), FEW))
     return tuple(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +19,7 @@ from peers import PEERS as MATMUL_PEERS
 from peers import Peer
 from prefill import PEERS as PREFILL_PEERS
 from prefill import prefill_problem
-from problem import Prepared, Problem, load_kernels, matmul_problem, multiplications
+from problem import Prepared, Problem, load_kernels, matmul_problem, multiplications, other_problem
 from report import Record
 from shapes import CASES, LIBRARIES, MEMORY, QUICK, Case, others
 from workbench_kernels import roofline
@@ -26,7 +27,7 @@ from workbench_kernels._kernel import KERNELS
 from workbench_kernels._pool import cores
 
 PEERS = MATMUL_PEERS + PREFILL_PEERS + DECODE_PEERS
-PROBLEMS = {"matmul": matmul_problem, "prefill": prefill_problem, "decode": decode_problem}
+PROBLEMS = {"matmul": matmul_problem, "prefill": prefill_problem, "decode": decode_problem, "other": other_problem}
 
 
 class Bench:
@@ -48,9 +49,6 @@ class Bench:
         self.refused: list[str] = []
         self.notes = [f"left out, does not import: {text}" for text in load_kernels()]
         self.cases = chosen(options)
-        timed = {case.kernel for case in (*CASES, *self.cases)}
-        if not (options.quick or options.goals_only or options.case or options.kernel):
-            self.notes += [f"registered, but not timed: {name}" for name in sorted(set(KERNELS) - timed)]
         self.repeats = options.repeats or (9 if options.quick else 15)
 
     def run(self) -> None:
@@ -119,9 +117,10 @@ class Bench:
         threads = self.options.threads
         try:
             problem = PROBLEMS[case.family](case, shape, threads)
-        except AssertionError as error:
-            self.refused.append(str(error))
-            say(f"REFUSED: {error}")
+        except Exception as error:  # noqa: BLE001 - the others are still timed
+            text = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            self.refused.append(f"{case.name}: {text}")
+            say(f"REFUSED: {self.refused[-1]}")
             return
         sides = {"": ("", problem.ours), **self._opponents(problem)}
         calls = {}
@@ -215,12 +214,12 @@ class Bench:
 
 def chosen(options: argparse.Namespace) -> list[Case]:
     """The cases that the options ask for, of the kernels that are registered."""
-    kernels = multiplications()
     cases = [case for case in CASES if case.kernel in KERNELS]
     if options.quick:
         cases = [dataclasses.replace(case, shapes=QUICK[case.name]) for case in cases if case.name in QUICK]
     elif not options.goals_only:
-        cases += others(kernels)
+        largest = {name: max(kernel.shapes, key=math.prod) for name, kernel in KERNELS.items()}
+        cases += others(largest, multiplications())
     if options.case:
         cases = [case for case in cases if any(text in case.name for text in options.case)]
     if options.kernel:
