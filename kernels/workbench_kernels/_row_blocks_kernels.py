@@ -24,7 +24,7 @@ from workbench_kernels._row_blocks_few import (
 from workbench_kernels._row_blocks_steps import begin, block, finish, put_inputs, words
 from workbench_kernels._tile import put_outputs, put_row, put_some, row
 from workbench_kernels._transpose import load_corner, load_square, transpose
-from workbench_kernels._vector import load, load_first, splat_i32, store_i32
+from workbench_kernels._vector import bits_as_f32, load, load_first, splat_i32, store_i32
 from workbench_kernels._wide import pack_bf16, prefetch
 
 AHEAD = 128  # units, of 16 bytes each, between what is read and what is asked for
@@ -36,12 +36,16 @@ def token_scales(lo, hi, x, inputs, scale, inverse):
     """Per token, what one step of int8 stands for and one over it; tokens of next to nothing become zeros."""
     for t in range(lo, hi):
         most: Any = splat_i32(np.int32(0))
-        whole = inputs // 16 * 16
-        for k in range(0, whole, 16):
+        more: Any = most
+        pairs, whole = inputs // 32 * 32, inputs // 16 * 16
+        for k in range(0, pairs, 32):
             most = magnitude(most, load(x, t * inputs + k))
+            more = magnitude(more, load(x, t * inputs + k + 16))
+        if pairs < whole:
+            most = magnitude(most, load(x, t * inputs + pairs))
         if whole < inputs:
             most = magnitude(most, load_first(x, t * inputs + whole, inputs - whole))
-        step = largest_magnitude(most) * np.float32(1 / 127)
+        step = largest_magnitude(magnitude(most, bits_as_f32(more))) * np.float32(1 / 127)
         scale[t] = step
         inverse[t] = np.float32(1) / step if step >= np.float32(2.0**-126) else np.float32(0)
 

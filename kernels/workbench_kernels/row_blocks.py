@@ -63,9 +63,13 @@ def _scales(weight: RowBlocks, x: np.ndarray, threads: int) -> tuple[np.ndarray,
     if weight.values != "int8":
         return _NONE, _NONE
     tokens, inputs = x.shape
-    both = _memory.zeros((2, tokens + SPAN), np.float32)
-    parallel(kernels.token_scales, even(tokens, threads), x, inputs, both[0], both[1])
-    return both[0], both[1]
+    scales: tuple[np.ndarray, np.ndarray] | None = getattr(_KEPT, "scales", None)
+    if scales is None or scales[0].size < tokens + SPAN:  # what tokens that are missing read does not matter
+        size = max(tokens + SPAN, 1 << 10)
+        scales = _KEPT.scales = _memory.zeros(size, np.float32), _memory.zeros(size, np.float32)
+    bounds = even(tokens, threads) if threads > 1 else [0, tokens]
+    parallel(kernels.token_scales, bounds, x, inputs, *scales)
+    return scales
 
 
 def _few(
