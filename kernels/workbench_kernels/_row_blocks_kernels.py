@@ -85,9 +85,13 @@ def packing(depth: int, vectors: int) -> Any:
                     square: Any = load_square(x, t * inputs + k, inputs)
                 else:
                     square = load_corner(x, t * inputs + k, inputs, tokens - t, inputs - k)
-                put_outputs(scratch, 16 * v, span, transpose(square), 1)
-            for i in range(16):
-                put_inputs(depth, out, (item * 16 + i) * width, row(scratch, i * span, vectors), inverse, token)
+                if depth == 1:  # float32 stays as it is
+                    put_outputs(out, item * 16 * width + 16 * v, width, transpose(square), 1)
+                else:
+                    put_outputs(scratch, 16 * v, span, transpose(square), 1)
+            if depth > 1:
+                for i in range(16):
+                    put_inputs(depth, out, (item * 16 + i) * width, row(scratch, i * span, vectors), inverse, token)
 
     return pack
 
