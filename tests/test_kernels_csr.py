@@ -106,22 +106,23 @@ def test_infinity_reaches_only_rows_that_read_it(kind, tokens):
     assert np.isfinite(np.delete(y, 4, axis=1)).all()
 
 
-def test_bf16_pairs_are_padded_with_a_column_of_the_row():
+def test_panels_pad_with_a_column_of_the_row():
     weight = np.zeros((2, 300), np.float32)
     weight[1, [3, 7, 299]] = 1
     kept = PanelCSR.from_dense(weight, "bf16", width=150)
-    assert kept.index.tolist() == [3, 7, 149, 149]
-    assert kept.value.tolist() == [*to_bf16(np.ones(3, np.float32)), 0]
-    assert kept.run.tolist() == [[2, 1], [2, 1]]
+    assert kept.index.tolist() == [3, 7, 7, 7, 149, 149, 149, 149]
+    one = int(to_bf16(np.ones(1, np.float32))[0])
+    assert kept.value.tolist() == [one, one, 0, 0, one, 0, 0, 0]
+    assert kept.run.tolist() == [[4, 1], [4, 1]]
     assert kept.sees == "bf16"
 
 
 def test_rows_of_a_panel_are_sorted_by_length():
     weight = np.zeros((4, 8), np.float32)
-    weight[0, 0] = weight[1, :3] = weight[3, 2:5] = 1
+    weight[0, 0] = weight[1, :5] = weight[3, 2:8] = 1
     kept = PanelCSR.from_dense(weight)
     assert kept.row.tolist() == [1, 3, 0]
-    assert kept.run.tolist() == [[3, 2], [1, 1]]
+    assert kept.run.tolist() == [[8, 2], [4, 1]]
     assert (kept.height, kept.width) == (4, 8)
 
 
@@ -169,15 +170,16 @@ def test_csr_refuses_wrong_starts(start):
         ({"height": 0}, "height=0"),
         ({"width": 257}, "width=257"),
         ({"group": np.zeros((3, 3), np.int64)}, r"group\[:, 0\] must .* end with 3"),
-        ({"group": np.array([[0, 0, 0], [2, 2, 4], [3, 3, 8]])}, r"group\[:, 2\] does not agree"),
-        ({"run": np.array([[4, 1], [1, 1], [2, 1]], np.int32)}, r"group\[:, 2\] does not agree"),
-        ({"run": np.array([[4, 1], [0, 1], [2, 1]], np.int32)}, "at least 1"),
+        ({"group": np.array([[0, 0, 0], [2, 2, 8], [3, 3, 16]])}, r"group\[:, 2\] does not agree"),
+        ({"run": np.array([[8, 1], [8, 1], [4, 1]], np.int32)}, r"group\[:, 2\] does not agree"),
+        ({"run": np.array([[8, 1], [0, 1], [4, 1]], np.int32)}, "at least 1"),
+        ({"run": np.array([[8, 1], [3, 1], [5, 1]], np.int32)}, "multiples of 4"),
         ({"row": np.array([0, 1, 1], np.uint16)}, r"row\[2\] is 1"),
-        ({"index": np.array([0, 1, 2, 3, 0, 4, 0, 1], np.uint8)}, r"index\[5\] is 4"),
+        ({"index": np.array([*range(8), 0, 8, 1, 1, 0, 1, 1, 1], np.uint8)}, r"index\[9\] is 8"),
     ],
 )
 def test_panels_refuse(change, message):
-    weight = np.ones((3, 4), np.float32)
+    weight = np.ones((3, 8), np.float32)
     weight[1:, 2:] = 0  # rows 0 and 1 form a block, row 2 another
     kept = PanelCSR.from_dense(weight, height=2)
     with pytest.raises(KernelError, match=message):

@@ -18,6 +18,7 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
 from workbench_kernels import _memory
+from workbench_kernels._cpu import features
 from workbench_kernels._jit import inline, kernel
 from workbench_kernels._pool import even, parallel
 from workbench_kernels._tile import put_outputs, put_some
@@ -48,56 +49,73 @@ def _multiplied(ctx: Any, b: Any, sig: Any, args: Any, sums: list[Any], weight: 
     return out
 
 
-def _entries(count: int) -> Any:
-    @intrinsic
-    def multiply(_typing: Any, acc: Any, value: Any, index: Any, at: Any, x: Any, origin: Any) -> Any:
-        def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-            half = acc.count // min(count, 2)
-            starts = _named_rows(ctx, b, sig, args, count, half * LANES)
-            sums = cgutils.unpack_tuple(b, args[0])
-            first, several = ctx.cast(b, args[3], sig.args[3], types.int64), ir.VectorType(ir.FloatType(), count)
-            weights = b.load(address(ctx, b, sig.args[1], args[1], first, count, several), align=4)
-            for n, begin in enumerate(starts):
-                splat = ir.Constant(ir.VectorType(i32, LANES), [n] * LANES)
-                weight = b.shuffle_vector(weights, ir.Constant(several, ir.Undefined), splat)
-                part = slice(half * (n % 2), half * (n % 2) + half)
-                sums[part] = _multiplied(ctx, b, sig, args, sums[part], weight, begin)
-            return ctx.make_tuple(b, acc, sums)
+@intrinsic
+def multiply_four(_typing: Any, acc: Any, value: Any, index: Any, at: Any, x: Any, origin: Any, lanes: Any) -> Any:
+    """Add four entries, each to its quarter of acc: ``value[at + n] x[origin + index[at + n] * 16 V + 16 v ...]``.
 
-        return acc(acc, value, index, at, x, origin), code
+    Their values come in one load too; ``lanes`` are four registers full of 0, 1, 2 and 3 that spread them. They must
+    not be constants: LLVM would make four broadcasting loads of it again.
+    """
 
-    return multiply
+    def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+        part, several = acc.count // 4, ir.VectorType(F32.llvm.element, 4)
+        starts, sums = _named_rows(ctx, b, sig, args, 4, part * LANES), cgutils.unpack_tuple(b, args[0])
+        first = ctx.cast(b, args[3], sig.args[3], types.int64)
+        four = b.load(address(ctx, b, sig.args[1], args[1], first, 4, several), align=4)
+        nothing = ir.Constant(several, ir.Undefined)
+        wide = b.shuffle_vector(four, nothing, ir.Constant(I32.llvm, [0, 1, 2, 3] + [4] * 12))
+        for n, (begin, lane) in enumerate(zip(starts, cgutils.unpack_tuple(b, args[6]), strict=True)):
+            if features().wide:
+                weight = call(b, "llvm.x86.avx512.permvar.sf.512", F32.llvm, [wide, lane])
+            else:
+                weight = b.shuffle_vector(four, nothing, ir.Constant(I32.llvm, [n] * LANES))
+            own = slice(part * n, part * n + part)
+            sums[own] = _multiplied(ctx, b, sig, args, sums[own], weight, begin)
+        return ctx.make_tuple(b, acc, sums)
 
-
-multiply_entry, multiply_four = _entries(1), _entries(4)
-
-
-def _pairs(pairs: int) -> Any:
-    @intrinsic
-    def dot(_typing: Any, acc: Any, value: Any, shift: Any, index: Any, at: Any, x: Any, origin: Any) -> Any:
-        def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-            plain = types.void(*sig.args[:2], *sig.args[3:])
-            given = [*args[:2], *args[3:]]
-            half = acc.count // pairs
-            starts = _named_rows(ctx, b, plain, given, 2 * pairs, half * LANES)
-            at, moved = (ctx.cast(b, args[n], sig.args[n], types.int64) for n in (4, 2))
-            sums, out = cgutils.unpack_tuple(b, args[0]), []
-            for n in range(pairs):
-                where = address(ctx, b, sig.args[1], args[1], b.add(b.add(at, moved), ir.Constant(i64, 2 * n)), 2, i32)
-                weights = broadcast(b, b.load(where, align=2), I32.llvm)
-                for v in range(0, half, 2):
-                    spots = [b.add(s, ir.Constant(i64, v * LANES)) for s in starts[2 * n : 2 * n + 2]]
-                    both = [b.load(address(ctx, b, sig.args[5], args[5], w, 2 * LANES, HALVES), align=2) for w in spots]
-                    for h, rows in enumerate(widen_pairs(b, *both)):
-                        out.append(emit_dot_bf16(b, sums[n * half + v + h], weights, rows))
-            return ctx.make_tuple(b, acc, out)
-
-        return acc(acc, value, shift, index, at, x, origin), code
-
-    return dot
+    return acc(acc, value, index, at, x, origin, lanes), code
 
 
-dot_pair, dot_two_pairs = _pairs(1), _pairs(2)
+@intrinsic
+def dot_four(_typing: Any, acc: Any, value: Any, shift: Any, index: Any, at: Any, x: Any, origin: Any) -> Any:
+    """Add four entries of a bf16 tile: the first two to the first half of acc, the others to the second.
+
+    ``value[at + shift]`` and on are their values in bf16.
+    """
+
+    def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+        plain, given = types.void(*sig.args[:2], *sig.args[3:]), [*args[:2], *args[3:]]
+        half = acc.count // 2
+        starts = _named_rows(ctx, b, plain, given, 4, half * LANES)
+        at, moved = (ctx.cast(b, args[n], sig.args[n], types.int64) for n in (4, 2))
+        sums = cgutils.unpack_tuple(b, args[0])
+        out: list[Any] = []
+        for n in (0, 2):
+            where = address(ctx, b, sig.args[1], args[1], b.add(b.add(at, moved), ir.Constant(i64, n)), 2, i32)
+            weights = broadcast(b, b.load(where, align=2), I32.llvm)
+            for v in range(0, half, 2):
+                spots = [b.add(s, ir.Constant(i64, v * LANES)) for s in starts[n : n + 2]]
+                both = [b.load(address(ctx, b, sig.args[5], args[5], w, 2 * LANES, HALVES), align=2) for w in spots]
+                for rows in widen_pairs(b, *both):
+                    out.append(emit_dot_bf16(b, sums[len(out)], weights, rows))
+        return ctx.make_tuple(b, acc, out)
+
+    return acc(acc, value, shift, index, at, x, origin), code
+
+
+@intrinsic(prefer_literal=True)
+def added(_typing: Any, acc: Any, vectors: Any) -> Any:
+    """The parts of ``vectors`` registers that acc consists of, a power of two of them, added up."""
+    tile = types.UniTuple(F32, vectors.literal_value)
+
+    def code(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+        values = cgutils.unpack_tuple(b, args[0])
+        while len(values) > tile.count:
+            half = len(values) // 2
+            values = [b.fadd(values[n], values[n + half]) for n in range(half)]
+        return ctx.make_tuple(b, tile, values)
+
+    return tile(acc, vectors), code
 
 
 @intrinsic

@@ -19,14 +19,16 @@ from workbench_kernels.formats.csr import (
     scattered,
 )
 
+UNIT = 4  # weights that kernels multiply at a time
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PanelCSR(WeightFormat):
     """Sparse rows within panels of columns, so that a panel of activations stays in the first cache.
 
     Blocks of ``height`` rows are cut into panels of ``width`` columns. The rows of a panel are sorted by how many
-    weights they have there, so that the length of the innermost loop seldom changes. bf16 and int8 come in pairs: an
-    odd row is padded by a zero that names its last column again. Activations are rounded to bf16 for both.
+    weights they have there, in multiples of `UNIT`, so that the length of the innermost loop seldom changes; padding is
+    zeros that name the last column again. Activations are rounded to bf16 where values are bf16 or int8.
 
     Attributes
     ----------
@@ -76,9 +78,8 @@ class PanelCSR(WeightFormat):
 
     def _check_runs(self) -> None:
         length, count = self.run[:, 0].astype(np.int64), self.run[:, 1].astype(np.int64)
-        odd = self.values != "fp32" and (length % 2).any()
-        if (length < 1).any() or (count < 1).any() or odd:
-            raise KernelError("run must hold lengths and counts of at least 1; lengths are even unless values are fp32")
+        if (length < 1).any() or (count < 1).any() or (length % UNIT).any():
+            raise KernelError(f"run must hold lengths, multiples of {UNIT}, and counts of at least 1")
         for n, sizes in ((1, count), (2, length * count)):
             total = np.concatenate([[0], np.cumsum(sizes)])[self.group[:, 0]]
             if (total != self.group[:, n]).any():
@@ -139,7 +140,7 @@ class PanelCSR(WeightFormat):
         rows, inputs = (int(n) for n in weight.shape)
         height = height or part(rows, 256)
         width = width or part(inputs, 144 if values == "fp32" else 256)
-        arrays = _in_panels(weight, raw, height, width, 1 if values == "fp32" else 2)
+        arrays = _in_panels(weight, raw, height, width)
         return cls((rows, inputs), values, height, width, *arrays, scale)
 
     def to_dense(self) -> np.ndarray:
@@ -170,14 +171,14 @@ def check_each_below(name: str, numbers: np.ndarray, ends: np.ndarray) -> None:
         raise KernelError(f"{name}[{bad[0]}] is {numbers[bad[0]]}: its block ends with {ends[bad[0]] - 1}")
 
 
-def _in_panels(weight: np.ndarray, raw: np.ndarray, height: int, width: int, even: int) -> tuple[np.ndarray, ...]:
+def _in_panels(weight: np.ndarray, raw: np.ndarray, height: int, width: int) -> tuple[np.ndarray, ...]:
     """Arrays group, run, row, index and value of a `PanelCSR`."""
     panels, blocks = -(-weight.shape[1] // width), -(-weight.shape[0] // height)
     row, column = np.nonzero(weight)
     key = row * panels + column // width  # each row's part of each panel, in row-major order
     count = np.bincount(key, minlength=weight.shape[0] * panels)
     begin = np.concatenate([[0], np.cumsum(count)])
-    length = -(-count // even) * even
+    length = -(-count // UNIT) * UNIT
     part_row, part_panel = np.divmod(np.arange(count.size), panels)
     group = part_row // height * panels + part_panel
     order = np.lexsort((part_row, -length, group))
@@ -185,10 +186,10 @@ def _in_panels(weight: np.ndarray, raw: np.ndarray, height: int, width: int, eve
     place = np.zeros(count.size, np.int64)
     place[order] = np.cumsum(length[order]) - length[order]
     at = place[key] + np.arange(row.size) - begin[key]
-    index, value = np.zeros(int(length.sum()), np.uint8), np.zeros(int(length.sum()), raw.dtype)
+    last = column[np.minimum(begin[1:], column.size) - 1] % width if column.size else count
+    index = np.repeat(last[order], length[order]).astype(np.uint8)
+    value = np.zeros(index.size, raw.dtype)
     index[at], value[at] = column % width, raw[row, column]
-    odd = order[length[order] > count[order]]
-    index[place[odd] + count[odd]] = column[begin[odd] + count[odd] - 1] % width
     sizes, groups = length[order], group[order]
     fresh = np.flatnonzero(np.diff(sizes, prepend=-1) | np.diff(groups, prepend=-1))
     run = np.stack([sizes[fresh], np.diff(np.append(fresh, sizes.size))], axis=1).astype(np.int32)
