@@ -242,13 +242,13 @@ def test_quick_on_tiny_shapes_writes_one_record_a_measurement(small, tmp_path, c
 
     path = tmp_path / "out.json"
     chosen = ["--case", "16x1 fp32", "--case", "4x1 int8", "--peer", "torch fp32", "--peer", "torch int8"]
-    assert run.main([*QUICK_RUN, *chosen, "--peer", "own", "--json", str(path)]) == 0
+    assert run.main([*QUICK_RUN, *chosen, "--json", str(path)]) == 0
     records = json.loads(path.read_text())
     assert path.read_text().count("\n") == len(records) + 2  # a line each
     assert {tuple(record) for record in records} == {tuple(f.name for f in fields(Record))}
     seen = {(r["kernel"], r["tokens"], r["state"], r["peer"]) for r in records}
     assert len(seen) == len(records)
-    assert {("16x1", 16, s, p) for s in ("warm", "cold") for p in ("torch fp32", "own dense")} <= seen
+    assert {("16x1", 16, s, "torch fp32") for s in ("warm", "cold")} <= seen
     assert ("16x1", 1, "cold", "DRAM bandwidth") in seen
     assert ("4x1-int8", 128, "warm", "torch int8") in seen
     for r in records:
@@ -315,10 +315,10 @@ def test_a_kernel_that_raises_does_not_end_the_run(small, monkeypatch, capsys) -
         raise IndexError("beyond the end")
 
     monkeypatch.setitem(KERNELS, "4x1", replace(KERNELS["4x1"], run=matmul_broken))
-    assert run.main([*QUICK_RUN, "--case", "4x1 fp32", "--case", "16x1 fp32 80% T=1", "--peer", "torch fp32"]) == 1
+    assert run.main([*QUICK_RUN, "--case", "4x1 fp32", "--case", "16x1 fp32 80% T=1", "--peer", "own dense"]) == 1
     shown = capsys.readouterr().out
     assert "REFUSED: 4x1 fp32 80% T=16: IndexError: beyond the end" in shown
-    assert "of 1  " in shown
+    assert "own dense" in shown
 
 
 def test_wrong_attention_is_refused(small, monkeypatch, capsys) -> None:
