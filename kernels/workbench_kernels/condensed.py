@@ -73,7 +73,7 @@ def multiply_condensed(weight: Condensed, x: np.ndarray, y: np.ndarray, threads:
             y.fill(0)
         parallel(gather_strips, bounds, *arrays, weight.scale, x.reshape(-1), flat, tokens, rows, inputs)
         return
-    vectors = 1
+    vectors = 1 if tokens <= LANES else 2
     count = -(-tokens // (vectors * LANES))
     packed = tiles(x, 0, count, vectors, "fp32", threads)
     make = _memory.empty if weight.row.size == rows else _memory.zeros
