@@ -20,6 +20,7 @@ _FAMILIES = (
     "attention_prefill",
     "attention",
     "attention_blocks",
+    "kv_bitmap",
     "csr",
     "csr_panels",
     "condensed",

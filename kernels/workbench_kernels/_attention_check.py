@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -23,8 +25,12 @@ def attend_reference(q: np.ndarray, k: np.ndarray, v: np.ndarray, seen: np.ndarr
     return out
 
 
-def attend_bound(q: np.ndarray, k: np.ndarray, v: np.ndarray, seen: np.ndarray, scale: float) -> np.ndarray:
+def attend_bound(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, seen: np.ndarray, scale: float, rounding: float = 0.0
+) -> np.ndarray:
     """How far a kernel may be from `attend_reference`, elementwise. Parameters as there.
+
+    ``rounding`` says how far a kernel rounds q, relatively, before it multiplies; scores err by that times M more.
 
     With u = 2^-24 and ``M = max_j scale sum_d |q_d k_jd|`` over the seen keys of a row: a score is a sum of D products
     and errs by at most ``(D + 2) u M``; taking the maximum off, and bringing partial sums to a new maximum in steps
@@ -36,10 +42,29 @@ def attend_bound(q: np.ndarray, k: np.ndarray, v: np.ndarray, seen: np.ndarray, 
     """
     unit, keys = 2.0**-24, seen.sum(axis=1)
     size = np.where(seen, scale * np.abs(q).astype(np.float64) @ np.abs(k).astype(np.float64).T, 0)
-    term = np.expm1((q.shape[1] + 16) * unit * size.max(axis=1, initial=0)) + 8 * unit
+    each = (q.shape[1] + 16) * unit + 2 * rounding
+    term = np.expm1(each * size.max(axis=1, initial=0)) + 8 * unit
     share = _softmax(q, k, seen, scale) @ np.abs(v).astype(np.float64)
     least = keys * 2.0**-125 * np.abs(v).max(initial=0)
     return 4 * (term + (keys + 64) * unit)[:, None] * share + least[:, None]
+
+
+def each_head(
+    function: Callable[..., np.ndarray],
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    scale: float | None,
+    seen: np.ndarray | None = None,
+) -> np.ndarray:
+    """`attend_reference` or `attend_bound` for one token: q ``[Hq, D]``, k and v ``[Hkv, n, D]``, seen ``[Hkv, n]``."""
+    group, out = len(q) // len(k), np.zeros(q.shape)
+    factor = q.shape[1] ** -0.5 if scale is None else scale
+    for h in range(len(k)):
+        every = np.ones(k.shape[1], bool) if seen is None else seen[h]
+        rows = slice(h * group, h * group + group)
+        out[rows] = function(q[rows], k[h], v[h], np.broadcast_to(every, (group, k.shape[1])), factor)
+    return out
 
 
 def _softmax(q: np.ndarray, k: np.ndarray, seen: np.ndarray, scale: float) -> np.ndarray:

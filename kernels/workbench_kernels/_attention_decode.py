@@ -57,7 +57,7 @@ def decode_parts(lo, hi, bounds, index, chosen, q, keys, values, part, scratch, 
     """Parts ``lo`` to ``hi``, head by head.
 
     ``index[h * chosen + n]`` is the n-th block of head h, ascending. ``sizes``: length, capacity, dim, query heads per
-    KV head. ``q`` is scaled.
+    KV head, all parts of a row, and how many of them come before these. ``q`` is scaled.
     """
     length, capacity, dim, group = sizes[0], sizes[1], sizes[2], sizes[3]
     mine = 0
@@ -70,7 +70,7 @@ def decode_parts(lo, hi, bounds, index, chosen, q, keys, values, part, scratch, 
         first, base = head * group, head * capacity * dim
         row = 0
         while row < group:
-            rows, to = tile_rows(group - row), ((first + row) * parts + number) * wide
+            rows, to = tile_rows(group - row), ((first + row) * sizes[4] + sizes[5] + number) * wide
             _one_part(
                 rows,
                 q,
@@ -87,7 +87,7 @@ def decode_parts(lo, hi, bounds, index, chosen, q, keys, values, part, scratch, 
                 s,
                 part,
                 to,
-                parts * wide,
+                sizes[4] * wide,
             )
             row += rows
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench_kernels import _memory
 from workbench_kernels._attention_cache import BLOCK, KVCache
-from workbench_kernels._attention_check import attend_bound, attend_reference
+from workbench_kernels._attention_check import attend_bound, attend_reference, each_head
 from workbench_kernels._attention_decode import PART, ROOM, decode_parts, merge_parts
 from workbench_kernels._attention_product import TILE_ROWS
 from workbench_kernels._errors import KernelError, check_array
@@ -117,7 +117,7 @@ def _decode(
     part = _memory.empty(heads * parts * (dim + 16), np.float32)
     scratch = _memory.empty((len(bounds) - 1) * TILE_ROWS * ROOM, np.float32)
     scaled = (q * np.float32(dim**-0.5 if scale is None else scale)).reshape(-1)
-    sizes = np.array([cache.length, cache.capacity, dim, heads // cache.heads], np.int64)
+    sizes = np.array([cache.length, cache.capacity, dim, heads // cache.heads, parts, 0], np.int64)
     flat = (index.reshape(-1), index.shape[1], scaled, cache.keys.reshape(-1), cache.values.reshape(-1))
     parallel(decode_parts, bounds, np.array(bounds, np.int64), *flat, part, scratch, sizes)
     merge_parts(heads, parts, dim, part, out.reshape(-1))
@@ -128,27 +128,20 @@ def decode_reference(
     q: np.ndarray, cache: KVCache, block_index: np.ndarray | None = None, scale: float | None = None
 ) -> np.ndarray:
     """`decode_attention` or `decode_blocks` in float64, of the keys and values as stored."""
-    return _each_head(attend_reference, q, cache, block_index, scale)
+    return each_head(attend_reference, q, *cache.to_dense(), scale, _seen(cache, block_index))
 
 
 def decode_bound(
     q: np.ndarray, cache: KVCache, block_index: np.ndarray | None = None, scale: float | None = None
 ) -> np.ndarray:
     """How far the kernels may be from `decode_reference`: see `_attention_check.attend_bound`."""
-    return _each_head(attend_bound, q, cache, block_index, scale)
+    return each_head(attend_bound, q, *cache.to_dense(), scale, _seen(cache, block_index))
 
 
-def _each_head(function, q, cache, block_index, scale):
-    k, v = cache.to_dense()
-    group, out = len(q) // len(k), np.zeros(q.shape)
-    for h in range(len(k)):
-        seen = np.ones(cache.length, bool)
-        if block_index is not None:
-            seen = np.isin(np.arange(cache.length) // BLOCK, block_index[h])
-        rows = slice(h * group, h * group + group)
-        every = np.broadcast_to(seen, (group, cache.length))
-        out[rows] = function(q[rows], k[h], v[h], every, q.shape[1] ** -0.5 if scale is None else scale)
-    return out
+def _seen(cache: KVCache, block_index: np.ndarray | None) -> np.ndarray | None:
+    if block_index is None:
+        return None
+    return np.array([np.isin(np.arange(cache.length) // BLOCK, row) for row in block_index])
 
 
 def _inputs(kind: str, sparse: bool):
