@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from workbench_kernels import KernelError, features
+from workbench_kernels.inspection import inner_loop
 
 import workbench
 from workbench.errors import ArgumentError, Cancelled
-from workbench.execute import break_even, candidates, pattern_of, timing
+from workbench.execute import break_even, candidates, instructions, pattern_of, timing
 from workbench.execute.balance import line_crosses
 from workbench.execute.forms import FORMS
 from workbench.execute.patterns import picture, random_mask, random_weight
@@ -159,6 +161,27 @@ def test_break_even_checks_what_it_is_asked() -> None:
     assert line_crosses(0.2, 2.0) == pytest.approx(0.6)
     assert line_crosses(0.1, 0.5) == 0
     assert np.isnan(line_crosses(1.1, 0.5))
+
+
+@pytest.mark.parametrize(("name", "values", "tokens"), [("16x1", "fp32", 8), ("bitmap", "int8", 1), ("4x1", "int8", 1)])
+def test_the_inner_loop_multiplies(name: str, values: str, tokens: int) -> None:
+    found = instructions(name, values, tokens)
+    assert any(
+        ("fma" in k or "fmla" in k or "dp" in k or "mul" in k or "dot" in k) and n >= 1 for k, n in found.items()
+    )
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    if features().dot_int8 and values == "int8":
+        assert found["vpdpbusd"] >= 2
+    assert instructions(name, values, tokens) == found
+
+
+def test_instructions_checks_names() -> None:
+    with pytest.raises(ArgumentError, match="unknown format '16y1': did you mean '16x1'"):
+        instructions("16y1")
+    code = ".L1:\n\tvaddps\t%zmm1, %zmm2, %zmm2\n.L2:\n\tvfmadd231ps\t%zmm1, %zmm2, %zmm3\n\tdecq\t%rax\n"
+    assert inner_loop(code + "\tjne\t.L2\n\tjmp\t.L1\n")[0] == ".L2:"
+    with pytest.raises(KernelError, match="no loop"):
+        inner_loop(code)
 
 
 @pytest.mark.parametrize("pattern", ["2:4", "16x1", "4x1", "bsr16", "bsr32", "unstructured"])

@@ -5,6 +5,7 @@ patterns.py     patterns of zeros: found, made, drawn
 linear.py       a linear layer around a weight format
 conversion.py   a model with sparse layers
 timing.py       kernels of one matrix against each other
+listing.py      the instructions of a kernel's inner loop
 balance.py      from which sparsity on a kernel pays
 reports.py      what timing returns
 """
@@ -23,6 +24,7 @@ _HOME = {
     "Sparsified": "sparsified",
     "break_even": "balance",
     "candidates": "forms",
+    "instructions": "listing",
     "pattern_of": "patterns",
     "sparsify": "conversion",
     "time_kernels": "timing",
@@ -36,6 +38,7 @@ __all__ = [
     "Sparsified",
     "break_even",
     "candidates",
+    "instructions",
     "pattern_of",
     "sparsify",
     "time_kernels",
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from workbench.execute.conversion import sparsify
     from workbench.execute.forms import candidates
     from workbench.execute.linear import SparseLinear
+    from workbench.execute.listing import instructions
     from workbench.execute.patterns import pattern_of
     from workbench.execute.reports import BreakEven, KernelRow, KernelTimings
     from workbench.execute.sparsified import Sparsified

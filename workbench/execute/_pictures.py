@@ -46,6 +46,7 @@ def roofline_chart(rows: Iterable[Any], roof: Any) -> str:
         at = place(r.intensity, r.gflops)
         tip = f"{r.name}, {r.tokens} tokens: {number(r.gflops, 3)} GFLOP/s, {number(r.intensity, 3)} FLOP/byte"
         parts.append(_mark(at, tokens.index(r.tokens), OKABE_ITO[names.index(r.name) % 8], tip))
+    parts += [_label(place(r.intensity, r.gflops), r.name) for r in _worth_naming(points)]
     parts += _legend(names, tokens)
     stated = "; ".join(f"{r.name} at {r.tokens} tokens {number(r.gflops, 3)} GFLOP/s" for r in points)
     height = max(_TOP + _HEIGHT + 44, 30 + 15 * (len(names) + len(tokens)))
@@ -107,6 +108,21 @@ def _mark(at: tuple[float, float], kind: int, colour: str, tip: str) -> str:
     }[_SHAPES[kind % len(_SHAPES)]]
     tag = shape[1:].split(" ", 1)[0]
     return f'{shape} fill="{colour}" stroke="currentColor" stroke-width="0.6"><title>{html.escape(tip)}</title></{tag}>'
+
+
+def _worth_naming(points: Sequence[Any]) -> list[Any]:
+    """All points if they are few, else the best of each number of tokens: names must not cover each other."""
+    if len(points) <= 9:
+        return list(points)
+    best: dict[int, Any] = {}
+    for r in points:
+        if r.tokens not in best or r.gflops > best[r.tokens].gflops:
+            best[r.tokens] = r
+    return list(best.values())
+
+
+def _label(at: tuple[float, float], name: str) -> str:
+    return f'<text x="{at[0] + 7:.1f}" y="{at[1] + 3:.1f}" font-size="10">{html.escape(name)}</text>'
 
 
 def _legend(names: Sequence[str], tokens: Sequence[int]) -> list[str]:
