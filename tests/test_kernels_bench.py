@@ -251,6 +251,8 @@ def test_quick_on_tiny_shapes_writes_one_record_a_measurement(small, tmp_path, c
     assert {("16x1", 16, s, "torch fp32") for s in ("warm", "cold")} <= seen
     assert ("16x1", 1, "cold", "DRAM bandwidth") in seen
     assert ("4x1-int8", 128, "warm", "torch int8") in seen
+    memory = next(r for r in records if r["peer"] == "DRAM bandwidth")
+    assert memory["peer_us"] == pytest.approx(memory["ratio"] * memory["kernel_us"], rel=0.9)  # to read as much
     for r in records:
         assert 0 < r["ratio_low"] <= r["ratio"] <= r["ratio_high"]
         assert r["machine"]["rooflines"][0]["fp32"] == 100.0

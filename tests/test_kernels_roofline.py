@@ -53,6 +53,13 @@ def test_this_machine_is_measured_once() -> None:
     assert roofline.measured(1) is roofline.measured(1)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_reading_memory_reads_all_of_it(threads: int) -> None:
+    read, nbytes = roofline.memory_read(threads)
+    assert nbytes > 3 * roofline.cache_sizes()[1]
+    read()
+
+
 def test_thread_counts_double_up_to_all_cores() -> None:
     counts = roofline.all_threads()
     assert counts[0] == 1

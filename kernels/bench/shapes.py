@@ -13,7 +13,7 @@ FEW = ((1536, 576), (3072, 768), (4096, 4096))
 FP32, BF16, INT8, DENSE = "torch fp32", "torch bf16", "torch int8", "own dense"
 LIBRARIES = ("torch.sparse CSR", "scipy", "MKL sparse")
 SDPA, OWN_ATTENTION = "torch SDPA fp32", "own dense attention"
-MEMORY = "DRAM bandwidth"  # not a peer: the ratio is the share of the measured read bandwidth
+MEMORY = "DRAM bandwidth"  # not a peer: the ratio is the share of the read bandwidth, measured in between
 
 
 @dataclass(frozen=True, slots=True)

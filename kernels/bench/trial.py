@@ -14,7 +14,7 @@ import numpy as np
 import report
 from decode import PEERS as DECODE_PEERS
 from decode import decode_problem
-from measure import Call, Interval, Times, copies, interleave, median_interval, paired_ratio
+from measure import Call, Interval, Times, copies, interleave, paired_ratio
 from peers import PEERS as MATMUL_PEERS
 from peers import Peer
 from prefill import PEERS as PREFILL_PEERS
@@ -129,6 +129,9 @@ class Bench:
             calls[name] = [prepared.copy() for _ in range(count)]
         if not self._copies_agree(problem, calls[""]):
             return
+        if any(MEMORY in goal.against for goal in case.goals):
+            read, self.read_bytes = roofline.memory_read(threads)
+            sides[MEMORY], calls[MEMORY] = ("share of it", problem.ours), [read]
         for state in case.states:
             times = interleave(calls, self.repeats, state == "cold", threads)
             variants = {name: variant for name, (variant, _) in sides.items()}
@@ -166,24 +169,20 @@ class Bench:
         made = []
         for peer, theirs in times.items():
             if peer:
+                if peer == MEMORY:  # as long as it takes to read what the kernel moves
+                    share = problem.nbytes / self.read_bytes
+                    theirs = Times(share * theirs.cpu, share * theirs.wall, theirs.threads)  # noqa: PLW2901
                 ratio = paired_ratio(theirs.best_known, ours.best_known)
                 made.append(self._record(problem, state, peer, variants[peer], ratio, ours, theirs))
-        if any(MEMORY in goal.against for goal in problem.case.goals):
-            share = median_interval(problem.nbytes / ours.best_known / self.roof.dram)
-            made.append(self._record(problem, state, MEMORY, "share of it", share, ours, None))
         return made
 
     def _record(
-        self, problem: Problem, state: str, peer: str, variant: str, ratio: Interval, ours: Times, theirs: Times | None
+        self, problem: Problem, state: str, peer: str, variant: str, ratio: Interval, ours: Times, theirs: Times
     ) -> Record:
         case, duration = problem.case, float(np.median(ours.best_known))
         goal = next((goal.ratio for goal in case.goals if peer in goal.against), None)
         least = self.roof.bound_seconds(problem.flops, problem.nbytes, problem.values, state == "warm")
-        peer_us, peer_wall = (
-            (float(np.median(t)) / 1e3 for t in (theirs.best_known, theirs.wall))
-            if theirs is not None
-            else (problem.nbytes / self.roof.dram / 1e3,) * 2
-        )
+        peer_us, peer_wall = (float(np.median(t)) / 1e3 for t in (theirs.best_known, theirs.wall))
         return Record(
             case=case.name, kernel=case.kernel, shape=written(problem.shape), tokens=case.tokens,
             sparsity=round(problem.sparsity, 4), state=state, peer=peer, variant=variant, ratio=ratio.middle,

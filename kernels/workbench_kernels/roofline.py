@@ -133,10 +133,22 @@ def measure(threads: int | None = 1, seconds: float = 0.5) -> Roofline:
     l2, l3 = cache_sizes()
     each = seconds / 6
     peaks = {values: WORK[values] * _rate(values, count, each) for values in WORK}
-    buffer = zeroed(max(4 * l3, 32 << 20) // 4, np.float32)
+    buffer = zeroed(_beyond_caches(l3) // 4, np.float32)
     sizes = {"cache_l2": min(l2 // 2 * count, l3 // 2), "cache_l3": l3 // 2, "dram": buffer.nbytes}
     reads = {name: _read_rate(buffer, size, count, each) for name, size in sizes.items()}
     return Roofline(count, **peaks, **reads, l2_bytes=l2, l3_bytes=l3)
+
+
+def memory_read(threads: int = 1) -> tuple[Callable[[], None], int]:
+    """A call that reads memory as fast as it can, to be timed beside what is to be held against it, and its bytes."""
+    buffer, read = zeroed(_beyond_caches(cache_sizes()[1]) // 4, np.float32), _read(4)
+    share = buffer.size // (LANES * STREAMS * threads)
+    out, bounds = zeroed(LANES * STREAMS * threads, np.float32), list(range(threads + 1))
+    return lambda: parallel(read, bounds, buffer, share, 1, out), 4 * LANES * STREAMS * share * threads
+
+
+def _beyond_caches(l3: int) -> int:
+    return max(4 * l3, 32 << 20)
 
 
 def cache_sizes() -> tuple[int, int]:
