@@ -16,6 +16,7 @@ import workbench
 from workbench.architecture import FAMILIES
 from workbench.errors import ArgumentError, Cancelled, ModelError
 from workbench.execute import SparseLinear, _choose
+from workbench.execute._choose import Tried, verdict
 from workbench.execute.forms import FORMS
 from workbench.execute.patterns import random_weight
 from workbench.jobs import Progress
@@ -151,6 +152,20 @@ def test_auto_keeps_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     for said in ("Left to torch, and why", "is slower", "0 of 28 layers sparse"):
         assert said in result.to_text()
         assert said in result.to_html()
+
+
+def test_of_equally_fast_formats_the_smallest_is_taken() -> None:
+    def tried(name: str, ratio: float, nbytes: int) -> Tried:
+        return Tried(name, ratio, ratio - 0.2, ratio + 0.2, (ratio,), nbytes)
+
+    near = [tried("4x1", 3.0, 120), tried("16x1", 2.95, 100), tried("csr", 2.8, 50)]
+    assert verdict(near, "16x1")[1] == near[1]
+    same = [tried("bitmap", 2.0, 70), tried("2:4", 2.0, 70)]
+    assert verdict(same, "2:4")[1] == same[1]
+    reason, winner = verdict([tried("bitmap", 1.1, 70), tried("csr", 0.7, 60)], "unstructured")
+    assert winner is None
+    assert reason == "the fastest, bitmap is 1.1x as fast as torch (0.90 to 1.30), is not certain to gain"
+    assert verdict([], "unstructured") == ("no kernel matched its reference", None)
 
 
 def test_lossy_values_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:

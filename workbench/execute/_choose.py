@@ -1,7 +1,9 @@
 """Which format a layer gets: candidates timed against torch's own layer on the layer's real weight.
 
     ratio_r = exp(mean over token counts of log(torch's time / candidate's time))        repeat r, interleaved
-    chosen: the highest median ratio, if its 95 % interval lies above 1; else torch's layer stays
+
+Chosen is the highest median ratio, of several within 3 % the one with the fewest bytes, if its 95 % interval lies
+above 1; else torch's layer stays.
 
 Layers of one shape, pattern and sparsity (to a per cent) are alike: the first is timed with every format that suits
 it, each other one with those that came within a quarter of the best. Layers with equal masks share one measurement.
@@ -28,6 +30,7 @@ from workbench.jobs import Progress
 from workbench.render import number
 
 NEAR = 0.75
+LEVEL = 0.97
 KEPT = "torch"
 
 
@@ -172,7 +175,8 @@ def verdict(tried: Sequence[Tried], pattern: str) -> tuple[str, Tried | None]:
     """The reason in words, and the format chosen, if one beats torch."""
     if not tried:
         return "no kernel matched its reference", None
-    best = tried[0]
+    level = [t for t in tried if t.ratio >= LEVEL * tried[0].ratio and (t.low > 1) == (tried[0].low > 1)]
+    best = min(level, key=lambda t: (t.nbytes, not t.name.startswith(pattern)))
     said = f"{best.name} is {number(best.ratio, 3)}x as fast as torch ({best.low:.2f} to {best.high:.2f})"
     if best.low > 1:
         return f"{said}: the fastest of {len(tried)} on this {pattern} weight", best

@@ -122,7 +122,8 @@ def _worth_naming(points: Sequence[Any]) -> list[Any]:
 
 
 def _label(at: tuple[float, float], name: str) -> str:
-    return f'<text x="{at[0] + 7:.1f}" y="{at[1] + 3:.1f}" font-size="10">{html.escape(name)}</text>'
+    x, anchor = (at[0] + 7, "start") if at[0] < _LEFT + _WIDTH - 80 else (at[0] - 7, "end")
+    return f'<text x="{x:.1f}" y="{at[1] + 3:.1f}" text-anchor="{anchor}" font-size="10">{html.escape(name)}</text>'
 
 
 def _legend(names: Sequence[str], tokens: Sequence[int]) -> list[str]:

@@ -135,7 +135,7 @@ class BreakEven(Result):
         n, k = self.shape
         known = [r for r in self.rows if np.isfinite(r.sparsity)]
         best = min(known, key=lambda r: r.sparsity) if known else None
-        said = f"{best.name} from {render.share(best.sparsity)} at {best.tokens} tokens" if best else "nowhere below 1"
+        said = f"{best.name} {_from(best.sparsity)} at {best.tokens} tokens" if best else "nowhere below 1"
         return f"BreakEven({n} x {k}, {self.pattern}, against {self.peer}: {said})"
 
     def _sections(self) -> tuple[Section, ...]:
@@ -143,7 +143,7 @@ class BreakEven(Result):
 
     def section(self) -> Section:
         """As one part of a larger result."""
-        header = ("kernel", "tokens", "faster from sparsity", "time at density 0", "per density", "worst residual")
+        header = ("kernel", "tokens", "faster", "time at density 0", "per density", "worst residual")
         rows = [(r.name, r.tokens, _from(r.sparsity), r.fixed, r.slope, f"{r.residual:.0%}") for r in self.rows]
         series = {
             f"{r.name}, {r.tokens} tok.": {"x": r.densities.tolist(), "y": r.times.tolist()} for r in self.rows[:8]
@@ -154,7 +154,7 @@ class BreakEven(Result):
 
 
 def _from(sparsity: float) -> str:
-    return "never" if np.isnan(sparsity) else "always" if sparsity <= 0 else render.share(round(sparsity, 3))
+    return "never" if np.isnan(sparsity) else "always" if sparsity <= 0 else f"from {render.share(round(sparsity, 3))}"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
