@@ -240,6 +240,12 @@ def test_a_layer_refuses_gradients_and_writing() -> None:
         assert layer(torch.zeros(0, 32)).shape == (0, 48)
 
 
+def test_sparse_layers_come_last() -> None:
+    result = workbench.sparsify(tiny_lm(), "dense")
+    with pytest.raises(ArgumentError, match="prune the model that it was made from"):
+        workbench.prune(result, "shortgpt", 0.3, calibration=tiny_tokens())
+
+
 def test_copies_pickles_and_state_dicts(tmp_path: Any) -> None:
     pruned = masked("qwen2")  # biases
     result = workbench.sparsify(pruned, "16x1")

@@ -136,6 +136,8 @@ def prepare(
 ) -> Work:
     """Check everything that a run was asked for, and gather what it needs; nothing is computed yet."""
     arch, chosen = lm.architecture, resolve(method)
+    if any(hasattr(type(part), "held") for part in lm.module.modules()):
+        raise ArgumentError("this model runs on sparse layers: prune the model that it was made from, then sparsify")
     form = Pattern.parse(pattern)
     asked = _asked(sparsity, form)
     if apply not in ("remove", "zero"):
