@@ -25,6 +25,7 @@ _HOME = {
     "compare": "workbench.measure",
     "cost": "workbench.measure",
     "evaluation": "workbench.data",
+    "kernel_lab": "workbench_widgets",
     "load": "workbench.models",
     "load_text": "workbench.data",
     "methods": "workbench.prune",
@@ -42,7 +43,7 @@ _HOME = {
 __all__ = [*_HOME, "prune"]
 
 if TYPE_CHECKING:
-    from workbench_widgets import studio  # type: ignore[no-redef]
+    from workbench_widgets import kernel_lab, studio  # type: ignore[no-redef]
 
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { adapt, methodGroups, unitOptions } from "../workbench_widgets/static/choose.js";
 import { createModel, decode } from "../workbench_widgets/static/host.js";
 import { fixedBy } from "../workbench_widgets/static/see.js";
-import { bytesOf, latestWins } from "../workbench_widgets/static/studio.js";
+import { bytesOf, latestWins } from "../workbench_widgets/static/link.js";
 
 test("the menu keeps families together in their order", () => {
   const groups = methodGroups([

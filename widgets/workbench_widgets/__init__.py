@@ -1,6 +1,7 @@
 """Views of the workbench: results in, traits out. All that a view does can be done in Python without it."""
 
+from workbench_widgets.kernel_lab import KernelLab, kernel_lab
 from workbench_widgets.studio import Studio, studio
 from workbench_widgets.view import view
 
-__all__ = ["Studio", "studio", "view"]
+__all__ = ["KernelLab", "Studio", "kernel_lab", "studio", "view"]

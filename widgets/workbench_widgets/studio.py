@@ -22,8 +22,8 @@ from workbench_widgets._static import studio_html
 from workbench_widgets._worker import Latest, Runner
 
 _MODULES = (
-    "maths.js", "dom.js", "picture.js", "chart.js", "choose.js", "see.js", "compare.js", "keep.js",
-    "studio.js",
+    "maths.js", "dom.js", "link.js", "run.js", "code.js", "picture.js", "chart.js", "choose.js", "see.js",
+    "compare.js", "keep.js", "studio.js",
 )  # fmt: skip
 _IDLE = {"kind": "", "state": "idle", "text": "", "fraction": 0.0}
 

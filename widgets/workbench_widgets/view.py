@@ -6,6 +6,8 @@ from functools import singledispatch
 from typing import Any
 
 from workbench.errors import ArgumentError
+from workbench.execute import KernelTimings
+from workbench_widgets.kernel_lab import KernelLab
 
 
 @singledispatch
@@ -25,3 +27,8 @@ def view(result: Any) -> Any:
     if not hasattr(result, "_repr_mimebundle_"):
         raise ArgumentError(f"view() got {type(result).__name__}: pass a result, e.g. of workbench.prune(...)")
     return result
+
+
+@view.register(KernelTimings)
+def _kernels(result: KernelTimings) -> KernelLab:
+    return KernelLab(timings=result)

@@ -80,3 +80,11 @@ export function shieldKeys(root) {
     if (event.target !== root) event.stopPropagation();
   });
 }
+
+/** What went wrong, until it is dismissed; `update({text})` shows it. */
+export function createAlert() {
+  const text = el("p");
+  const box = el("div", { class: "wb-error", hidden: true }, text, button("Dismiss", () => { box.hidden = true; }, { class: "wb-button wb-quiet" }));
+  const element = el("div", { role: "alert" }, box);
+  return { element, update(error) { text.textContent = error?.text ?? ""; box.hidden = !error?.text; } };
+}

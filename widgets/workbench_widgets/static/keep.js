@@ -2,6 +2,7 @@
 
 import { button, el, field, put, step, uid } from "./dom.js";
 import { bytes, percent, significant } from "./maths.js";
+import { createCode } from "./code.js";
 
 const HEAD = ["", "variant", "sparsity", "perplexity", "file", "prefill", "decode"];
 const ratio = (r) => (r ? `${r.toFixed(2)}×` : "–");
@@ -27,12 +28,11 @@ export function createKeep(actions) {
   const redo = button("Redo", actions.redo);
   const folder = el("input", { type: "text", class: "wb-text", value: "pruned-model", spellcheck: "false" });
   const write = button("Export", () => actions.export(folder.value));
-  const code = el("pre", { class: "wb-code", hidden: true, tabindex: "0", role: "region", "aria-label": "Python that does the same" });
-  const copy = button("Copy as Python", () => actions.code());
+  const code = createCode(actions.code);
   const done = el("p", { class: "wb-faint", role: "status" });
   const element = step(5, "Keep", el("div", { class: "wb-scroll" }, table), empty,
     el("div", { class: "wb-actions" }, el("div", { class: "wb-buttons" }, apply, undo, redo),
-      el("div", { class: "wb-export" }, field("Folder", folder), write), copy), done, code);
+      el("div", { class: "wb-export" }, field("Folder", folder), write), code.button), done, code.element);
   const key = () => document.activeElement?.closest?.("tbody") === body ? document.activeElement.value : null;
 
   function update({ variants, selected, history, exported, locked, live }) {
@@ -47,20 +47,8 @@ export function createKeep(actions) {
     redo.disabled = locked || !history.can_redo || !live;
     write.disabled = locked || !chosen || !live;
     folder.disabled = !live;
-    copy.disabled = !live;
+    code.button.disabled = !live;
     done.textContent = exported.folder ? `Written and read back: ${exported.folder} (${bytes(exported.bytes)}, ${exported.how})` : "";
   }
-  async function showCode(text) {
-    code.hidden = !text;
-    code.textContent = text;
-    if (!text) return;
-    try {
-      await navigator.clipboard.writeText(text);
-      copy.textContent = "Copied";
-    } catch {
-      copy.textContent = "Select and copy below";
-    }
-    setTimeout(() => { copy.textContent = "Copy as Python"; }, 2000);
-  }
-  return { element, update, showCode };
+  return { element, update, showCode: code.show };
 }

@@ -51,6 +51,13 @@ export function mosaic(cells, layers, modules, tile, table, out) {
   return pixels;
 }
 
+/** RGBA pixels of a picture, one per cell: `cells` is uint8, `table` a colour table such as `cividis()`. */
+export function raster(cells, table) {
+  const pixels = new Uint8ClampedArray(cells.length * 4);
+  cells.forEach((cell, i) => pixels.set([table[cell * 3], table[cell * 3 + 1], table[cell * 3 + 2], 255], i * 4));
+  return pixels;
+}
+
 /** Layer and module under a point of a picture of the given size, or null outside it. */
 export function cellAt(x, y, width, height, layers, modules) {
   if (!(x >= 0 && y >= 0 && x < width && y < height)) return null;

@@ -1,7 +1,7 @@
-// Steps 2 and 3: the sparsity slider with the picture of what would go, then the button that does it.
+// Step 2: the sparsity slider with the picture of what would go.
 
-import { button, el, put, step, uid } from "./dom.js";
-import { compact, duration, percent } from "./maths.js";
+import { el, put, step, uid } from "./dom.js";
+import { compact, percent } from "./maths.js";
 import { createPicture } from "./picture.js";
 
 /** Sparsity that an N:M pattern fixes, or null: "2:4" leaves 2 of every 4, so 0.5. */
@@ -48,28 +48,4 @@ export function createSee(ask) {
       milliseconds === null ? "" : el("span", { class: "wb-faint", text: ` · redrawn in ${Math.round(milliseconds)} ms` }));
   }
   return { element, update, show, draw, wait: picture.wait, close: picture.close };
-}
-
-/** `actions` has prune() and cancel(). The bar tells what runs, how far it is, and ends with what came of it. */
-export function createRun(actions) {
-  const prune = button("Prune", actions.prune, { class: "wb-button wb-primary" });
-  const cancel = button("Cancel", actions.cancel);
-  const bar = el("progress", { class: "wb-progress", max: "1", value: "0", "aria-label": "Progress" });
-  const text = el("p", { class: "wb-progress-text", role: "status" });
-  const element = step(3, "Prune", el("div", { class: "wb-run" }, prune, cancel,
-    el("div", { class: "wb-progress-box" }, bar, text)));
-
-  function update({ job, live }) {
-    const running = job.state === "running" || job.state === "cancelling";
-    prune.disabled = !live || (running && job.kind !== "score");
-    cancel.disabled = job.state !== "running";
-    element.setAttribute("aria-busy", String(running));
-    bar.hidden = !running;
-    bar.value = job.fraction ?? 0;
-    const after = Number.isFinite(job.seconds) && !running ? ` (${duration(job.seconds)})` : "";
-    const words = job.kind === "score" && job.state === "done" ? "" : (job.text ?? "") + after;
-    if (text.textContent !== words) text.textContent = words;
-    text.dataset.state = job.state;
-  }
-  return { element, update };
 }

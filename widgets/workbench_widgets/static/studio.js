@@ -1,42 +1,16 @@
 // The studio: choose -> see -> prune -> compare -> keep. Traits in, traits and commands out.
 
-import { button, el, put, shieldKeys } from "./dom.js";
+import { createAlert, el, put, shieldKeys } from "./dom.js";
 import { compact } from "./maths.js";
+import { bytesOf, latestWins } from "./link.js";
+import { createRun } from "./run.js";
 import { createChoose } from "./choose.js";
-import { createRun, createSee } from "./see.js";
+import { createSee } from "./see.js";
 import { createCompare, createSample } from "./compare.js";
 import { createKeep } from "./keep.js";
 
 const TRAITS = ["catalogue", "options", "choice", "facts", "job", "quality", "size", "speed", "samples", "prompt",
   "variants", "selected", "history", "exported", "live"];
-
-/** Bytes as they come: a DataView from Jupyter, an ArrayBuffer or a typed array from elsewhere. */
-export function bytesOf(value, Type) {
-  if (!value) return new Type(0);
-  const buffer = value.buffer ?? value;
-  const [start, length] = [value.byteOffset ?? 0, value.byteLength];
-  return new Type(buffer.slice(start, start + length));
-}
-
-/**
- * Latest wins: one request is on its way at a time, and of those that come meanwhile only the last is sent.
- * `send(value, id)` sends; `settle(id)` tells that an answer came and returns how long it took, or null.
- */
-export function latestWins(send, now = () => performance.now()) {
-  let [id, sent, asked, waiting] = [0, null, 0, null];
-  const go = (value, at) => { id += 1; [sent, asked] = [id, at]; send(value, id); };
-  return {
-    ask(value) { if (sent === null) go(value, now()); else waiting = { value, at: now() }; },
-    settle(answer) {
-      if (sent === null || answer < sent) return null;
-      const took = now() - asked;
-      sent = null;
-      if (waiting) { const next = waiting; waiting = null; go(next.value, next.at); }
-      return took;
-    },
-    reset() { [sent, waiting] = [null, null]; },
-  };
-}
 
 function createHeader() {
   const facts = el("span", { class: "wb-facts" });
@@ -50,13 +24,6 @@ function createHeader() {
   } };
 }
 
-function createAlert() {
-  const text = el("p");
-  const box = el("div", { class: "wb-error", hidden: true }, text, button("Dismiss", () => { box.hidden = true; }, { class: "wb-button wb-quiet" }));
-  const element = el("div", { role: "alert" }, box);
-  return { element, update(error) { text.textContent = error?.text ?? ""; box.hidden = !error?.text; } };
-}
-
 function render({ model, el: host }) {
   const send = (command, more) => model.send({ command, ...more });
   const set = (values) => { for (const [k, v] of Object.entries(values)) model.set(k, v); model.save_changes(); };
@@ -65,7 +32,7 @@ function render({ model, el: host }) {
   const alert = createAlert();
   const choose = createChoose((choice) => { requests.reset(); set({ choice }); });
   const see = createSee((sparsity) => requests.ask(sparsity));
-  const run = createRun({ prune: () => send("prune"), cancel: () => send("cancel") });
+  const run = createRun(3, "Prune", { start: () => send("prune"), cancel: () => send("cancel") }, "score");
   const compare = createCompare();
   const sample = createSample((prompt) => set({ prompt }));
   const keep = createKeep({ pick: (selected) => set({ selected }), apply: () => send("apply"), undo: () => send("undo"),
