@@ -45,7 +45,7 @@ def pattern(sparsity: float = 0.8, request: int = 0) -> dict[str, Any]:
     strips = np.repeat(draw.random((4, 64)) >= sparsity, 16, axis=0)
     whole = draw.integers(0, 255 - int(200 * sparsity), (128, 116))
     header = {
-        "request": request, "title": f"1536 x 576, 16x1, {sparsity:.0%} zero", "rows": 1536, "columns": 576,
+        "request": request, "title": f"1536 x 576, 16x1, {100 * sparsity:.0f} % zero", "rows": 1536, "columns": 576,
         "pattern": "16x1", "zeros": sparsity, "suits": SUITS, "whole": [128, 116], "corner": [64, 64],
     }  # fmt: skip
     return {"frame": header, "whole": _bytes(whole), "corner": _bytes(255 * strips)}

@@ -1,8 +1,8 @@
 // Bars of kernels: speed-ups with their intervals and the line of break-even; beside them the bytes that are moved.
 
 import { el, put } from "./dom.js";
-import { bytes, significant, ticks } from "./maths.js";
-import { barEnd, intervalText, speedText } from "./kernel_lab_maths.js";
+import { bytes, ticks } from "./maths.js";
+import { barEnd, intervalText, short, speedText } from "./kernel_lab_maths.js";
 
 const share = (value, end) => `${Math.max(0, Math.min(100, (value / end) * 100)).toFixed(2)}%`;
 
@@ -41,7 +41,7 @@ export function createBars(hint, listen) {
     const most = Math.max(1, ...rows.map((r) => r.bytes_moved)) * 1.02;
     const one = () => el("span", { class: "wb-lab-one", style: `left: ${share(1, end)}` });
     const said = rows.map((r) => `${r.name} ${speedText(r)} ${intervalText(r)}, ${bytes(r.bytes_moved)}`).join("; ");
-    const marks = ticks(0, end, 4).map((v) => el("span", { class: "wb-lab-tick", style: `left: ${share(v, end)}`, text: `${significant(v).replace(/\.0+$/, "")}×` }));
+    const marks = ticks(0, end, 4).map((v) => el("span", { class: "wb-lab-tick", style: `left: ${share(v, end)}`, text: `${short(v)}×` }));
     element.setAttribute("aria-label", `Speed relative to torch fp32, break-even at 1; bytes moved: ${said}`);
     put(element, line(" wb-lab-head", ["", "speed over torch fp32", "95 % interval", "", "bytes moved"]),
       rows.map((r) => bar(r, style(r), end, most, one())), line(" wb-lab-axis", ["", marks, "", "", ""]));

@@ -25,11 +25,17 @@ export function barEnd(values, ends) {
   return Math.min(widest, top * 1.33) * 1.02;
 }
 
-/** "10.3× [6.8, 13.6]". */
+/** "0.5" of 0.5 and "1074" of 1074.2: ticks without trailing zeros. */
+export function short(value) {
+  return String(Number(value.toPrecision(value >= 1000 ? 4 : 3)));
+}
+
+/** "10.3×". */
 export function speedText(row) {
   return `${significant(row.ratio)}×`;
 }
 
+/** "[6.80, 13.6]". */
 export function intervalText(row) {
   return Number.isFinite(row.low) && Number.isFinite(row.high) ? `[${significant(row.low)}, ${significant(row.high)}]` : "";
 }
@@ -76,9 +82,9 @@ export function slopesOf(rows, roof, domain) {
     .filter((line) => line.to > line.from);
 }
 
-/** Labels beside points where they overlap neither labels, points nor edges; the first in the list come first. */
-export function placeLabels(points, { left, right, top, bottom }, letter = 5.7, height = 11) {
-  const taken = points.map(({ x, y }) => ({ x0: x - 5, x1: x + 5, y0: y - 5, y1: y + 5 }));
+/** Labels beside points, not over labels, points, edges nor `blocked` boxes; null for the later ones that find no room. */
+export function placeLabels(points, { left, right, top, bottom }, blocked = [], letter = 5.7, height = 11) {
+  const taken = [...points.map(({ x, y }) => ({ x0: x - 5, x1: x + 5, y0: y - 5, y1: y + 5 })), ...blocked];
   const free = (b, own) => b.x0 >= left && b.x1 <= right && b.y0 >= top && b.y1 <= bottom
     && !taken.some((t, i) => i !== own && b.x0 < t.x1 && b.x1 > t.x0 && b.y0 < t.y1 && b.y1 > t.y0);
   return points.map(({ x, y, text }, i) => {
@@ -99,6 +105,11 @@ export function placeLabels(points, { left, right, top, bottom }, letter = 5.7, 
 export function balanceText(sparsity) {
   if (!Number.isFinite(sparsity)) return "never";
   return sparsity <= 0 ? "always" : `from ${percent(sparsity, 0)}`;
+}
+
+/** Points of a fitted line of time over sparsity, as far as they stay below the edge of the chart. */
+export function fitPoints({ fixed, slope }, high, count = 50) {
+  return Array.from({ length: count + 1 }, (_, i) => [i / count, fixed + slope * (1 - i / count)]).filter(([, time]) => time >= 0 && time <= high);
 }
 
 /** Layers as a grouped menu: "layers.3.mlp.up_proj" under "layer 3", everything else by its own name. */

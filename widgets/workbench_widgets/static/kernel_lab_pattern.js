@@ -1,7 +1,7 @@
 // The pattern: a corner weight by weight, and the density of the whole matrix.
 
 import { el, put } from "./dom.js";
-import { cividis, percent, raster, shade } from "./maths.js";
+import { bytes, cividis, compact, percent, raster, shade } from "./maths.js";
 
 const COLOURS = cividis();
 
@@ -26,15 +26,21 @@ function image(caption) {
 export function createPattern() {
   const [near, far] = [image("corner"), image("whole")];
   const facts = el("p", { class: "wb-note" });
+  const figures = el("dl", { class: "wb-lab-facts" });
   const ends = [["gone", 0], ["kept", 1]].map(([name, at]) => el("span", { class: "wb-lab-end" },
     el("span", { class: "wb-lab-swatch", style: `background: ${shade(COLOURS, at)}` }), name));
   const element = el("section", { class: "wb-step", "aria-label": "Pattern" }, facts,
-    el("div", { class: "wb-lab-images" }, near.element, far.element), el("div", { class: "wb-legend", "aria-hidden": "true" }, ends));
+    el("div", { class: "wb-lab-images" }, near.element, far.element, figures), el("div", { class: "wb-legend", "aria-hidden": "true" }, ends));
 
   function draw(frame, whole, corner) {
     if (!frame.rows) return;
     const shape = `${frame.rows} × ${frame.columns}`;
     put(facts, el("strong", { text: shape }), `, ${frame.pattern}, ${percent(frame.zeros)} of the weights are zero`);
+    const all = frame.rows * frame.columns;
+    const said = [["weights kept", `${compact(all * (1 - frame.zeros))} of ${compact(all)}`], ["dense, in fp32", bytes(4 * all)],
+      ["formats that suit", frame.suits.filter((f) => f !== "dense").join(", ") || "dense only"]];
+    put(figures, said.map(([name, value]) => el("div", null, el("dt", { text: name }), el("dd", { text: value }))));
+    figures.hidden = !frame.suits.length;
     near.update(corner, frame.corner, `The first ${frame.corner[0]} × ${frame.corner[1]} weights: ${frame.pattern}`,
       `the first ${frame.corner[0]} × ${frame.corner[1]} weights`);
     far.update(whole, frame.whole, `Density of the whole matrix ${shape}: ${percent(1 - frame.zeros)} kept`, "the whole matrix");

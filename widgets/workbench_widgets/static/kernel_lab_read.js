@@ -8,6 +8,7 @@ import { createRoof } from "./kernel_lab_roof.js";
 import { createBalance } from "./kernel_lab_balance.js";
 
 const MARKS = "Circles fp32, squares bf16, triangles int8; small ones are other numbers of tokens. The way up to the roof is what could still be gained.";
+const UNKNOWN = "Not looked for yet: tick “find the break-even sparsity too” and run. Patterns such as 2:4 leave no sparsity to vary.";
 const COLUMNS = [["kernel", (r) => r.name], ["ms", (r) => significant(r.ms)], ["speed-up", speedText], ["95 % interval", intervalText],
   ["to own dense", (r) => (Number.isFinite(r.own_ratio) ? `${significant(r.own_ratio)}×` : "–")], ["GFLOP/s", (r) => significant(r.gflops)],
   ["GB/s", (r) => significant(r.gbytes)], ["of the bound", (r) => percent(r.roofline, 0)], ["bytes moved", (r) => bytes(r.bytes_moved)],
@@ -123,7 +124,7 @@ export function createRead(code, ask) {
     choose.update(timings.tokens, tokens);
     bars.update(rows, style);
     roof.update(timings.rows, timings.roof, tokens, style);
-    even.hidden = !balance.update(timings.break_even, tokens, style);
+    balance.update(timings.break_even, tokens, style, timings.break_even.rows ? "Not looked for at this number of tokens." : UNKNOWN);
     put(holder, tableOf(rows, tokens));
     left.hidden = !timings.skipped.length;
     put(skipped, timings.skipped.map(([what, why]) => el("div", null, el("dt", { text: what }), el("dd", { text: why }))));

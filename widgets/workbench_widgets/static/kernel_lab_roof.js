@@ -2,7 +2,7 @@
 
 import { put, svg } from "./dom.js";
 import { linePath, scale, significant, ticks } from "./maths.js";
-import { peaksOf, placeLabels, roofDomain, slopesOf } from "./kernel_lab_maths.js";
+import { peaksOf, placeLabels, roofDomain, short, slopesOf } from "./kernel_lab_maths.js";
 
 const ROOF = { width: 480, height: 320, left: 44, right: 12, top: 12, bottom: 38 };
 const EDGES = { left: ROOF.left + 2, right: ROOF.width - ROOF.right, top: ROOF.top, bottom: ROOF.height - ROOF.bottom };
@@ -22,7 +22,6 @@ export function markOf(name, style, x, y, r, extra = "") {
 }
 
 function axes(domain, x, y) {
-  const short = (v) => significant(v).replace(/\.0+$/, "").replace(/(\.\d*[1-9])0+$/, "$1");
   const columns = ticks(domain.x0, domain.x1, 5, true).map((v) => [
     svg("line", { class: "wb-grid", x1: x(v), x2: x(v), y1: EDGES.top, y2: EDGES.bottom }),
     svg("text", { class: "wb-tick", x: x(v), y: EDGES.bottom + 14, "text-anchor": "middle" }, short(v))]);
@@ -34,6 +33,9 @@ function axes(domain, x, y) {
     svg("text", { class: "wb-tick", transform: `translate(11 ${(EDGES.top + EDGES.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, "GFLOP/s")];
 }
 
+/** Where along its line the name of a roof stands. */
+const NAMED_AT = 0.5;
+
 function roofs(rows, roof, domain, x, y) {
   const flat = peaksOf(rows, roof).map(({ name, peak }) => [
     svg("line", { class: "wb-lab-roof", x1: x(Math.max(domain.x0, peak / (roof.cache_l2 || roof.dram))), x2: EDGES.right, y1: y(peak), y2: y(peak) }),
@@ -42,7 +44,7 @@ function roofs(rows, roof, domain, x, y) {
     const [ax, ay, bx, by] = [x(from), y(from * speed), x(to), y(to * speed)];
     const turn = (Math.atan2(by - ay, bx - ax) * 180) / Math.PI;
     return [svg("line", { class: `wb-lab-roof${name === "memory" ? "" : " wb-lab-cache"}`, x1: ax, y1: ay, x2: bx, y2: by }),
-      svg("text", { class: "wb-tick", transform: `translate(${ax + 0.3 * (bx - ax)} ${ay + 0.3 * (by - ay) - 4}) rotate(${turn})` }, name)];
+      svg("text", { class: "wb-tick", transform: `translate(${ax + NAMED_AT * (bx - ax)} ${ay + NAMED_AT * (by - ay) - 4}) rotate(${turn})` }, name)];
   });
   return [...slopes.flat(), ...flat.flat()];
 }
@@ -64,7 +66,11 @@ export function createRoof(hint, listen) {
       d: linePath(rows.filter((r) => r.name === name).sort((a, b) => a.tokens - b.tokens).map(at)) }));
     const shown = rows.filter((r) => r.tokens === tokens).sort((a, b) => a.ms - b.ms);
     const others = rows.filter((r) => r.tokens !== tokens).map((r) => markOf(r.name, style(r), ...at(r), 2.4, " wb-lab-other"));
-    const places = placeLabels(shown.map((r) => ({ x: at(r)[0], y: at(r)[1], text: r.name })), EDGES);
+    const blocked = slopesOf(rows, roof, domain).map(({ speed, from, to }) => {
+      const middle = from * (to / from) ** NAMED_AT;
+      return { x0: x(middle) - 2, x1: x(middle) + 50, y0: y(middle * speed) - 42, y1: y(middle * speed) };
+    });
+    const places = placeLabels(shown.map((r) => ({ x: at(r)[0], y: at(r)[1], text: r.name })), EDGES, blocked);
     const labels = shown.map((r, i) => places[i] && svg("text", { class: "wb-lab-label", x: places[i].x, y: places[i].y + 3.5, "data-name": r.name }, r.name));
     element.setAttribute("aria-label", `Roofline: ${shown.map((r) => `${r.name} ${significant(r.gflops)} GFLOP/s at ${significant(r.intensity)} FLOPs per byte`).join("; ")}`);
     put(element, axes(domain, x, y), roofs(rows, roof, domain, x, y), paths, others, shown.map((r) => markOf(r.name, style(r), ...at(r), 5)), labels);
