@@ -69,6 +69,8 @@ def test_it_opens_with_the_pattern_that_will_be_timed(lab: KernelLab) -> None:
     assert (lab.job["state"], lab.error, lab.result) == ("idle", {}, None)
     assert {"16x1", "csr", "bitmap"} <= set(lab.options["formats"])
     assert lab.options["models"] == []
+    assert "data:image/png" in lab.static_html(), "a reader without a kernel sees the pattern"
+    assert "64 x 48" in lab.static_text()
 
 
 def test_the_slider_draws_and_answers_its_request(lab: KernelLab) -> None:

@@ -87,8 +87,8 @@ test("ticks are short", () => {
 
 test("layers are grouped, the head stands apart", () => {
   assert.deepEqual(m.layerGroups(["layers.0.mlp.up_proj", "layers.0.self_attn.q_proj", "layers.10.mlp.up_proj", "head"]), [
-    { group: "layer 0", options: [["layers.0.mlp.up_proj", "mlp.up_proj"], ["layers.0.self_attn.q_proj", "self_attn.q_proj"]] },
-    { group: "layer 10", options: [["layers.10.mlp.up_proj", "mlp.up_proj"]] }, { group: "other", options: [["head", "head"]] }]);
+    { group: "layer 0", options: [["layers.0.mlp.up_proj", "0: mlp.up_proj"], ["layers.0.self_attn.q_proj", "0: self_attn.q_proj"]] },
+    { group: "layer 10", options: [["layers.10.mlp.up_proj", "10: mlp.up_proj"]] }, { group: "other", options: [["head", "head"]] }]);
 });
 
 test("ticking keeps the order of all there are", () => {

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import traitlets as t
 
-from workbench import execute
+from workbench import execute, render
 from workbench.errors import ArgumentError, WorkbenchError
 from workbench.jobs import Progress
 from workbench_widgets import _kernel_state
@@ -272,7 +273,14 @@ class KernelLab(View):
         return self.result.to_text() if self.result is not None else f"Kernel lab: {self._settings}"
 
     def static_html(self) -> str:
-        """The last result with its charts and tables; before the first run, what is chosen."""
+        """The last result with its charts and tables; before the first run, the pattern that is chosen."""
         if self.result is not None:
             return str(self.result.to_html())
-        return f"<p>Kernel lab: {html.escape(str(self._settings))}</p><p>Run the notebook to time kernels.</p>"
+        drawn = ""
+        if self.whole:
+            image = np.frombuffer(self.whole, np.uint8).reshape(self.frame["whole"]) / 255
+            drawn = render.heatmap_png(
+                image, title=f"Density of {self._settings}", zoom=max(1, 256 // max(image.shape))
+            )
+        told = "<p>Run the notebook to time kernels.</p>"
+        return f"<p>Kernel lab: {html.escape(str(self._settings))}</p>{drawn}{told}"

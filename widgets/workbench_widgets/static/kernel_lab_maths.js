@@ -119,7 +119,7 @@ export function layerGroups(layers) {
     const found = /^layers\.(\d+)\.(.+)$/.exec(name);
     const group = found ? `layer ${found[1]}` : "other";
     if (!groups.has(group)) groups.set(group, []);
-    groups.get(group).push([name, found ? found[2] : name]);
+    groups.get(group).push([name, found ? `${found[1]}: ${found[2]}` : name]);
   }
   return [...groups].map(([group, options]) => ({ group, options }));
 }

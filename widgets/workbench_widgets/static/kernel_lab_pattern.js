@@ -37,10 +37,9 @@ export function createPattern() {
     const shape = `${frame.rows} × ${frame.columns}`;
     put(facts, el("strong", { text: shape }), `, ${frame.pattern}, ${percent(frame.zeros)} of the weights are zero`);
     const all = frame.rows * frame.columns;
-    const said = [["weights kept", `${compact(all * (1 - frame.zeros))} of ${compact(all)}`], ["dense, in fp32", bytes(4 * all)],
-      ["formats that suit", frame.suits.filter((f) => f !== "dense").join(", ") || "dense only"]];
+    const said = [["weights kept", `${compact(all * (1 - frame.zeros))} of ${compact(all)}`], ["dense, in fp32", bytes(4 * all)]];
+    if (frame.suits.length) said.push(["formats that suit", frame.suits.filter((f) => f !== "dense").join(", ") || "dense only"]);
     put(figures, said.map(([name, value]) => el("div", null, el("dt", { text: name }), el("dd", { text: value }))));
-    figures.hidden = !frame.suits.length;
     near.update(corner, frame.corner, `The first ${frame.corner[0]} × ${frame.corner[1]} weights: ${frame.pattern}`,
       `the first ${frame.corner[0]} × ${frame.corner[1]} weights`);
     far.update(whole, frame.whole, `Density of the whole matrix ${shape}: ${percent(1 - frame.zeros)} kept`, "the whole matrix");

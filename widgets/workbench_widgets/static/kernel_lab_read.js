@@ -143,7 +143,9 @@ export function createRead(code, ask) {
     element.dataset.complete = String(Boolean(state.timings.complete));
     code.button.disabled = !state.live;
     code.button.hidden = !state.controls;
-    listing.take(state.listing, state.job.state === "running" || state.job.state === "cancelling");
+    const busy = state.job.state === "running" || state.job.state === "cancelling";
+    spoken.setAttribute("aria-live", busy ? "off" : "polite"); // figures change ten times a second
+    listing.take(state.listing, busy);
     if (!waiting) draw();
   }
   return { element, update };
