@@ -152,6 +152,23 @@ def test_one_run_at_a_time(lab: KernelLab) -> None:
     lab._heard(None, {"command": "run"}, None)
     assert "the lab is busy" in lab.error["text"]
     lab.cancel()
+    settled(lab)
+    assert lab.job["text"].startswith("Cancelled")
+
+
+def test_labs_take_turns_and_waiting_can_be_cancelled(lab: KernelLab) -> None:
+    other = settled(workbench.kernel_lab(shape=(32, 32), **QUICK))
+    lab.choose(repeats=100_000)
+    lab.run()
+    until(lambda: lab.timings.get("rows"))
+    other.run()
+    time.sleep(0.2)
+    assert other.busy
+    assert not other.timings, "what runs at the same time would be timed too"
+    other.cancel()
+    settled(other, 2)
+    assert other.job["text"] == "Cancelled: nothing was timed"
+    lab.cancel()
 
 
 def test_a_layer_of_a_pruned_model_brings_its_own_zeros(lm: Any) -> None:

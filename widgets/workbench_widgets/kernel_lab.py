@@ -32,6 +32,7 @@ _MODULES = (
 _IDLE = {"kind": "", "state": "idle", "text": "", "fraction": 0.0}
 _TURN = threading.Lock()  # what runs at the same time would be timed too
 _STOPPED = "Cancelled: figures show what was timed so far"
+_EMPTY = "Cancelled: nothing was timed"
 
 
 def kernel_lab(
@@ -227,8 +228,8 @@ class KernelLab(View):
             self.publish(listing=_kernel_state.listing(wanted))
 
     def _told(self, job: dict[str, Any]) -> None:
-        if job["state"] == "cancelled" and self._partial is not None:
-            job = {**job, "text": _STOPPED}
+        if job["state"] == "cancelled":
+            job = {**job, "text": _EMPTY if self._partial is None else _STOPPED}
         self.publish(job=job)
 
     def _found(self, _: str, partial: Any) -> None:
@@ -277,8 +278,10 @@ class KernelLab(View):
         if self.result is not None:
             return str(self.result.to_html())
         drawn = ""
-        if self.whole:
-            image = np.frombuffer(self.whole, np.uint8).reshape(self.frame["whole"]) / 255
+        with self._traits_lock:  # both belong to one picture
+            whole, shape = self.whole, self.frame.get("whole")
+        if whole:
+            image = np.frombuffer(whole, np.uint8).reshape(shape) / 255
             drawn = render.heatmap_png(
                 image, title=f"Density of {self._settings}", zoom=max(1, 256 // max(image.shape))
             )

@@ -34,7 +34,7 @@ function render({ model, el: host }) {
   const pattern = createPattern();
   const run = createRun(3, "Run", { start, cancel: () => send("cancel") });
   const code = createCode(() => send("code"));
-  const read = createRead(code, (kernel) => { if (model.get("live")) send("instructions", kernel); });
+  const read = createRead(code, (kernel) => send("instructions", kernel));
   const chosen = el("div", { class: "wb-lab-choose" }, matrix.element, kernels.element);
   const root = el("div", { class: "wb-studio wb-lab", role: "region", "aria-label": "Kernel lab" }, header.element, alert.element,
     el("div", { class: "wb-flow wb-lab-flow" }, chosen, el("div", { class: "wb-middle" }, pattern.element, run.element, read.element)));

@@ -32,12 +32,14 @@ function createListing(ask) {
   const body = el("div", { class: "wb-lab-listing", "aria-live": "polite" });
   const element = more("Vector instructions in the kernel's inner loop", body);
   const keyOf = (r) => [r.format, r.values, r.tokens].join("|");
-  let [row, asked, busy] = [null, "", false];
+  let [row, asked, busy, live] = [null, "", false, true];
+
+  const waiting = () => (!live ? "run the notebook to see them" : busy ? "shown when timing is over" : "reading what was compiled…");
 
   function draw() {
     if (!row || !element.open) return;
     const found = known.get(keyOf(row));
-    if (!found && !busy && asked !== keyOf(row)) {
+    if (!found && live && !busy && asked !== keyOf(row)) {
       asked = keyOf(row);
       ask({ format: row.format, values: row.values, tokens: row.tokens });
     }
@@ -45,12 +47,12 @@ function createListing(ask) {
     const rows = (found?.counts ?? []).map(([name, n]) => el("tr", null, el("th", { scope: "row" }, el("code", { text: name })), el("td", { text: String(n) }),
       el("td", { "aria-hidden": "true" }, el("span", { class: "wb-lab-count", style: `width: ${((n / most) * 100).toFixed(0)}%` }))));
     const caption = el("caption", { text: `${row.name} at ${row.tokens === 1 ? "1 token" : `${row.tokens} tokens`}, compiled for this processor` });
-    const note = found?.note || (busy ? "shown when timing is over" : "reading what was compiled…");
+    const note = found?.note || waiting();
     put(body, rows.length ? el("table", null, caption, el("tbody", null, rows)) : el("p", { class: "wb-faint", text: `${row.name}: ${note}` }));
   }
   element.addEventListener("toggle", draw);
   return { element, show(next) { row = next; asked = ""; draw(); },
-    take(found, locked) { busy = locked; if (found?.format) known.set(keyOf(found), found); draw(); } };
+    take(found, timing, kernel) { [busy, live] = [timing, kernel]; if (found?.format) known.set(keyOf(found), found); draw(); } };
 }
 
 function tokensGroup(pick) {
@@ -145,7 +147,7 @@ export function createRead(code, ask) {
     code.button.hidden = !state.controls;
     const busy = state.job.state === "running" || state.job.state === "cancelling";
     spoken.setAttribute("aria-live", busy ? "off" : "polite"); // figures change ten times a second
-    listing.take(state.listing, busy);
+    listing.take(state.listing, busy, state.live);
     if (!waiting) draw();
   }
   return { element, update };
