@@ -23,6 +23,7 @@ _HOME = {
     "Session": "workbench.session",
     "calibration": "workbench.data",
     "compare": "workbench.measure",
+    "compile": "workbench.execute.compiled",
     "cost": "workbench.measure",
     "evaluation": "workbench.data",
     "kernel_lab": "workbench_widgets",
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text
     from workbench.execute import sparsify, time_kernels
+    from workbench.execute.compiled import compile  # noqa: A004
+    from workbench.execute.whole import time_model
     from workbench.jobs import Job, Progress
     from workbench.measure import compare, cost, perplexity, size, speed
     from workbench.models import LM, load, wrap

@@ -27,10 +27,6 @@ MOST = 64  # tokens of one pass
 NOTHING = np.empty(0, np.float32)
 
 
-def _nothing() -> np.ndarray:
-    return NOTHING
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
     """One decoder layer; vectors are float32, those that are missing are empty.
@@ -62,11 +58,11 @@ class Layer:
     gate_up: WeightFormat
     down: WeightFormat
     heads: int
-    qkv_bias: np.ndarray = field(default_factory=_nothing)
-    o_bias: np.ndarray = field(default_factory=_nothing)
-    down_bias: np.ndarray = field(default_factory=_nothing)
-    q_norm: np.ndarray = field(default_factory=_nothing)
-    k_norm: np.ndarray = field(default_factory=_nothing)
+    qkv_bias: np.ndarray = field(default_factory=lambda: NOTHING)
+    o_bias: np.ndarray = field(default_factory=lambda: NOTHING)
+    down_bias: np.ndarray = field(default_factory=lambda: NOTHING)
+    q_norm: np.ndarray = field(default_factory=lambda: NOTHING)
+    k_norm: np.ndarray = field(default_factory=lambda: NOTHING)
     rotary: bool = True
 
 

@@ -4,8 +4,8 @@ A new subcommand is a new module here and its name in `COMMANDS`. Torch is impor
 only, so that ``--help`` answers at once.
 """
 
-from workbench.commands import evaluate, lab, methods, models, prune, replicate
+from workbench.commands import bench, evaluate, lab, methods, models, prune, replicate
 
-COMMANDS = (lab, prune, evaluate, models, methods, replicate)
+COMMANDS = (lab, prune, evaluate, models, methods, replicate, bench)
 
 __all__ = ["COMMANDS"]

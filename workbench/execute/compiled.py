@@ -164,7 +164,10 @@ class Compiled(Result):
 
     def _sections(self) -> tuple[render.Section, ...]:
         rows = [(name, kind, size) for name, (kind, size) in self.stored.items()]
-        facts = [("bytes read for one token", self.nbytes), ("as dense float32", self.dense_nbytes)]
+        facts: list[tuple[str, Any]] = [
+            ("bytes read for one token", self.nbytes),
+            ("as dense float32", self.dense_nbytes),
+        ]
         facts += [("threads", self.threads), ("context", self.context), ("seconds to pack", self.seconds)]
         return (
             render.section("Compiled", facts),
@@ -267,20 +270,23 @@ def encode(matrix: np.ndarray, kind: str, values: str) -> WeightFormat:
     KernelError
         If the matrix does not keep to the pattern.
     """
-    if kind == "dense":
-        return Dense.from_dense(matrix, values)
-    if kind == "bitmap":
-        return Bitmap.from_dense(matrix, values)
-    if kind == "2:4":
-        return NM.from_dense(matrix, values, n=2, m=4)
-    if kind == "16x1":
-        return ColumnBlocks.from_dense(matrix, values)
-    if kind != "auto":
-        return BlockRows.from_dense(matrix, values, block=int(kind.removeprefix("bsr")))
+    if kind in _FORMS:
+        form, options = _FORMS[kind]
+        made: WeightFormat = form.from_dense(matrix, values, **options)
+        return made
     if np.count_nonzero(matrix) > 0.9 * matrix.size:
         return Dense.from_dense(matrix, values)
-    made = [form.from_dense(matrix, values) for form in (Dense, ColumnBlocks, Bitmap)]
-    return min(made, key=lambda weight: weight.nbytes)
+    return min((form.from_dense(matrix, values) for form in (Dense, ColumnBlocks, Bitmap)), key=lambda w: w.nbytes)
+
+
+_FORMS: dict[str, tuple[Any, dict[str, int]]] = {
+    "dense": (Dense, {}),
+    "bitmap": (Bitmap, {}),
+    "2:4": (NM, {"n": 2, "m": 4}),
+    "16x1": (ColumnBlocks, {}),
+    "bsr16": (BlockRows, {"block": 16}),
+    "bsr32": (BlockRows, {"block": 32}),
+}
 
 
 def _choose(logits: np.ndarray, temperature: float, random: np.random.Generator) -> int:
