@@ -5,8 +5,9 @@ the inputs of every matrix rounded as the kernel rounds them. It differs from th
 
     fp32         tolerance: 4 times how far transformers' own float32 run is from its float64 run. Both add the same
                  products in float32, in different orders; either is within n u sum |w x| of the truth.
-    bf16, int8   an input near the border between two rounded values can fall to either side in float32 and float64.
-                 Tolerance: half of what the rounding as a whole changes, root mean square over all logits.
+    bf16, int8   an input near the border between two rounded values falls to either side in float32 and float64, and
+                 later layers spread that: two right computations differ by about what rounding changes. Tolerance:
+                 as much as that, root mean square over all logits; without rounded inputs it is far from reached.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from workbench_kernels.formats._base import round_inputs
 from workbench.execute._extract import GATE_UP, QKV
 from workbench.models import LM
 
-SLACK_FP32, SLACK_ROUNDED = 4.0, 0.5
+SLACK_FP32, SLACK_ROUNDED = 4.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
