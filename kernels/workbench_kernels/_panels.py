@@ -20,8 +20,6 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
-from workbench_kernels import _memory
-from workbench_kernels._cpu import features
 from workbench_kernels._jit import kernel
 from workbench_kernels._vector import (
     F32,
@@ -245,27 +243,3 @@ def _four(_typing: Any, x: Any, start: Any, live: Any, inputs: Any) -> Any:
         return ctx.make_tuple(b, tile, out)
 
     return tile(x, start, live, inputs), code
-
-
-_NONE = np.empty(0, np.float32), np.empty(0, np.int32)
-
-
-def panels(x: np.ndarray, sees: str, wide: int, unit: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pack x [T, K]: the panels (flat), scales and corrections (empty unless ``int8``).
-
-    ``unit``, 16 or 32, is what the inputs are rounded up to for ``fp32``.
-    """
-    tokens, inputs = x.shape
-    count, full = -(-tokens // wide), -(-inputs // unit) * unit if sees == "fp32" else padded(inputs, sees)
-    if sees == "fp32" and wide == 1 and full == inputs:
-        return x.reshape(-1), *_NONE
-    lanes = count * full // STEP[sees] * wide
-    if sees == "int8":
-        out, scale = _memory.empty(lanes, np.uint32), _memory.empty(count * full // 64 * wide, np.float32)
-        correction = _memory.empty(scale.shape, np.int32)
-        pack_quads(wide)(0, count, x.reshape(-1), out, scale, correction, tokens, inputs)
-        return out, scale, correction
-    out = _memory.empty(lanes, np.float32 if sees == "fp32" else np.uint32)
-    pack = pack_fp32(wide, unit) if sees == "fp32" else pack_pairs(wide)
-    pack(0, count, x.reshape(-1), out, tokens, inputs)
-    return out, *_NONE

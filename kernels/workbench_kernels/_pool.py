@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from workbench_kernels._errors import KernelError
+
+GRAIN = 20_000  # nanoseconds of work that a thread is woken for; 0: always
 
 
 def cores() -> int:
@@ -92,6 +95,31 @@ def check_threads(threads: int | None) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise KernelError(f"threads={threads!r}: a whole number of at least 1, or None for all cores")
     return threads
+
+
+def worth(threads: int, nbytes: int, flops: int) -> int:
+    """How many of the threads to use: each is to have `GRAIN` nanoseconds of work, else waking it does not pay.
+
+    Parameters
+    ----------
+    threads
+        That the caller offers.
+    nbytes, flops
+        That the work reads from memory, and multiplications and additions in it.
+    """
+    work = max(nbytes / 30, flops / 150)
+    return max(1, min(threads, int(work / GRAIN) if GRAIN else threads))
+
+
+@contextmanager
+def always_split() -> Iterator[None]:
+    """Use all threads that are offered however little there is to do: for checks that results do not depend on it."""
+    global GRAIN  # noqa: PLW0603 - one pool per process
+    before, GRAIN = GRAIN, 0
+    try:
+        yield
+    finally:
+        GRAIN = before
 
 
 def even(items: int, threads: int) -> list[int]:

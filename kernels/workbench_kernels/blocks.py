@@ -16,8 +16,10 @@ import numpy as np
 from workbench_kernels._cpu import features
 from workbench_kernels._jit import inline, kernel
 from workbench_kernels._kernel import blocks, register_matmul
-from workbench_kernels._panels import panels, width
-from workbench_kernels._pool import parallel
+from workbench_kernels._memory import for_kernels
+from workbench_kernels._panels import width
+from workbench_kernels._pool import worth
+from workbench_kernels._prepared import MULTIPLY, Prepared, flat, packing, prepared, scratch_words
 from workbench_kernels._strips import row_scales
 from workbench_kernels._tile import each_mul, outer, put_outputs, put_some, zeros
 from workbench_kernels._vector import fetch, load, load_bf16, load_int8
@@ -120,15 +122,31 @@ def balanced(start: np.ndarray, threads: int) -> list[int]:
     return sorted({0, strips, *(int(c) for c in np.clip(cuts, 1, max(1, strips - 1)))})
 
 
+@lru_cache
+def _call(values: str, wide: int, run: int) -> Any:
+    pack, blocks = packing("fp32", wide, max(16, run)), column_blocks(values, wide, run)
+
+    @kernel
+    def call(lo, hi, phase, index, value, start, scale, x, scratch, y):
+        lanes, _, _ = pack(phase, x, scratch)
+        if phase & MULTIPLY:
+            tokens, inputs, rows = x.shape[0], x.shape[1], y.shape[1]
+            blocks(lo, hi, index, value, start, scale, lanes, flat(y), rows, tokens, rows, inputs)
+
+    return call
+
+
+def _ready(weight: ColumnBlocks, tokens: int, threads: int) -> Prepared:
+    wide = width(tokens, 16 if features().wide else 4)
+    bounds = balanced(weight.start, worth(threads, weight.nbytes, 2 * weight.stored * tokens))
+    arrays = weight.index, weight.value, weight.start, weight.scale
+    words = scratch_words(tokens, weight.shape[1], "fp32", wide, max(16, weight.run))
+    return Prepared(_call(weight.values, wide, weight.run), bounds, tuple(for_kernels(a) for a in arrays), words)
+
+
 def multiply_blocks(weight: ColumnBlocks, x: np.ndarray, y: np.ndarray, threads: int) -> None:
     """``y = x W^T`` for the blocks that are stored."""
-    rows, inputs = weight.shape
-    wide = width(x.shape[0], 16 if features().wide else 4)
-    packed, _, _ = panels(x, "fp32", wide, max(16, weight.run))
-    run = column_blocks(weight.values, wide, weight.run)
-    arrays = weight.index, weight.value.reshape(-1), weight.start, weight.scale
-    bounds = balanced(weight.start, threads)
-    parallel(run, bounds, *arrays, packed, y.reshape(-1), rows, x.shape[0], rows, inputs)
+    prepared(weight, x.shape[0], threads, _ready).multiply(x, y)
 
 
 multiplies(ColumnBlocks)(multiply_blocks)

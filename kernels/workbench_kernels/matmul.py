@@ -21,6 +21,8 @@ from workbench_kernels.formats._base import WeightFormat, from_bf16, round_input
 
 Multiply = Callable[[Any, np.ndarray, np.ndarray, int], None]
 _MULTIPLY: dict[type, Multiply] = {}
+_FLOAT = np.dtype(np.float32)
+SMALL = 4096  # outputs up to which their alignment matters less than the time that aligning takes
 
 
 def multiplies(kind: type[WeightFormat]) -> Callable[[Multiply], Multiply]:
@@ -72,6 +74,29 @@ def matmul(
     >>> matmul(Dense.from_dense(np.eye(3, dtype=np.float32)), np.array([1, 2, 3], np.float32))
     array([1., 2., 3.], dtype=float32)
     """
+    multiply = _MULTIPLY.get(type(weight))
+    if multiply is None or type(x) is not np.ndarray or x.dtype is not _FLOAT or x.ndim != 2 or not x.flags.carray:
+        return _any(weight, x, bias, out, threads)
+    (rows, inputs), (tokens, given) = weight.shape, x.shape
+    if given != inputs or not tokens:
+        return _any(weight, x, bias, out, threads)
+    count = 1 if threads == 1 and threads is not True else check_threads(threads)
+    if bias is not None:
+        check_array("bias", bias, _FLOAT, (rows,))
+    if out is None:
+        y = np.empty((tokens, rows), _FLOAT) if tokens * rows <= SMALL else _memory.empty((tokens, rows), _FLOAT)
+    else:
+        y = _checked_out(out, _FLOAT, (tokens, rows))
+    multiply(weight, x, y, count)
+    if bias is not None:
+        y += bias
+    return y
+
+
+def _any(
+    weight: WeightFormat, x: np.ndarray, bias: np.ndarray | None, out: np.ndarray | None, threads: int | None
+) -> np.ndarray:
+    """`matmul` of whatever is not a float32 matrix ready for kernels: other arrays, and what is refused."""
     if not isinstance(weight, WeightFormat):
         raise KernelError(f"weight is a {type(weight).__name__}: pass a format, e.g. Dense.from_dense(array)")
     if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.uint16):
@@ -84,11 +109,11 @@ def matmul(
     if bias is not None:
         check_array("bias", bias, np.float32, (rows,))
     if out is not None:
-        check_array("out", out, kind, shape)
+        _checked_out(out, kind, shape)
     plain = kind == np.float32
     y = out.reshape(-1, rows) if plain and out is not None else _memory.empty((x.shape[0], rows), np.float32)
     if x.shape[0]:
-        _kernel_of(weight)(weight, x if plain else from_bf16(x), y, count)
+        _kernel_of(weight)(weight, _memory.writable(np.asarray(x)) if plain else from_bf16(x), y, count)
         if bias is not None:
             y += bias
     if plain:
@@ -97,6 +122,13 @@ def matmul(
     if out is None:
         return result
     out[...] = result
+    return out
+
+
+def _checked_out(out: np.ndarray, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
+    check_array("out", out, kind, shape)
+    if not out.flags.writeable:
+        raise KernelError("out is read-only: pass an array that can be written")
     return out
 
 

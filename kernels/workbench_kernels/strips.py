@@ -7,46 +7,69 @@ multiply-add units; a bitmap then does all of the dense work, since expanded zer
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from workbench_kernels import _strips
 from workbench_kernels._cpu import features
+from workbench_kernels._jit import kernel
 from workbench_kernels._kernel import blocks, register_matmul, unstructured
-from workbench_kernels._panels import panels, width
-from workbench_kernels._pool import even, parallel
+from workbench_kernels._memory import for_kernels
+from workbench_kernels._panels import width
+from workbench_kernels._pool import even, worth
+from workbench_kernels._prepared import MULTIPLY, Prepared, flat, packing, prepared, scratch_words
 from workbench_kernels.formats.strips import NM, Bitmap, Dense, strips_of
 from workbench_kernels.matmul import multiplies
 
 
-def _flat(*arrays: np.ndarray) -> list[np.ndarray]:
-    return [a.reshape(-1) for a in arrays]
+@lru_cache
+def _dense(values: str, wide: int) -> Any:
+    pack, multiply = packing(values, wide), _strips.dense(values, wide)
+
+    @kernel
+    def run(lo, hi, phase, value, scale, x, scratch, y):
+        lanes, xs, xc = pack(phase, x, scratch)
+        if phase & MULTIPLY:
+            multiply(lo, hi, value, scale, lanes, xs, xc, flat(y), y.shape[1], x.shape[0], y.shape[1], x.shape[1])
+
+    return run
 
 
-@multiplies(Dense)
-def multiply_dense(weight: Dense, x: np.ndarray, y: np.ndarray, threads: int) -> None:
-    """``y = x W^T`` for all weights."""
-    rows, inputs = weight.shape
-    wide = width(x.shape[0], features().tokens)
-    packed = panels(x, weight.sees, wide)
-    run, bounds = _strips.dense(weight.values, wide), even(strips_of(rows), threads)
-    arrays = _flat(weight.value, weight.scale)
-    parallel(run, bounds, *arrays, *packed, y.reshape(-1), rows, x.shape[0], rows, inputs)
+@lru_cache
+def _bitmap(values: str, wide: int) -> Any:
+    pack, multiply = packing(values, wide), _strips.bitmap(values, wide)
+
+    @kernel
+    def run(lo, hi, phase, mask, value, start, scale, x, scratch, y):
+        lanes, xs, xc = pack(phase, x, scratch)
+        if phase & MULTIPLY:
+            tokens, inputs, rows = x.shape[0], x.shape[1], y.shape[1]
+            multiply(lo, hi, mask, value, start, scale, lanes, xs, xc, flat(y), rows, tokens, rows, inputs)
+
+    return run
 
 
-def multiply_bitmap(weight: Bitmap, x: np.ndarray, y: np.ndarray, threads: int) -> None:
-    """``y = x W^T`` for the weights that are set."""
-    rows, inputs = weight.shape
-    wide = width(x.shape[0], features().tokens)
-    packed = panels(x, weight.sees, wide)
-    run, bounds = _strips.bitmap(weight.values, wide), even(strips_of(rows), threads)
-    arrays = _flat(weight.mask, weight.value, weight.start, weight.scale)
-    parallel(run, bounds, *arrays, *packed, y.reshape(-1), rows, x.shape[0], rows, inputs)
+def _ready(weight: Dense | Bitmap, tokens: int, threads: int) -> Prepared:
+    (rows, inputs), values = weight.shape, weight.values
+    wide = width(tokens, features().tokens)
+    if isinstance(weight, Dense):
+        run, arrays = _dense(values, wide), (weight.value, weight.scale)
+    else:
+        run, arrays = _bitmap(values, wide), (weight.mask, weight.value, weight.start, weight.scale)
+    bounds = even(strips_of(rows), worth(threads, weight.nbytes, 2 * rows * inputs * tokens))
+    words = scratch_words(tokens, inputs, weight.sees, wide)
+    return Prepared(run, bounds, tuple(for_kernels(a) for a in arrays), words)
 
 
-multiplies(Bitmap)(multiply_bitmap)
-multiplies(NM)(multiply_bitmap)
+def multiply_strips(weight: Dense | Bitmap, x: np.ndarray, y: np.ndarray, threads: int) -> None:
+    """``y = x W^T`` for all weights, or for those that are set."""
+    prepared(weight, x.shape[0], threads, _ready).multiply(x, y)
+
+
+for _kind in (Dense, Bitmap, NM):
+    multiplies(_kind)(multiply_strips)
 
 
 def _two_of_four(rng: np.random.Generator, weight: np.ndarray, density: float) -> np.ndarray:

@@ -94,6 +94,10 @@ class WeightFormat:
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles take the fields only, not what kernels keep ready beside them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def _validate(self) -> None:
         """Raise `KernelError` if the arrays do not fit each other."""
 
