@@ -29,6 +29,7 @@ from workbench.claims import (
     LowerLayerError,
     LowerPerplexity,
     Measurement,
+    ModelConditions,
     Outcome,
     Run,
     replicate,
@@ -136,9 +137,7 @@ def tiny_lm() -> LM:
 def context() -> Context:
     numbers = np.random.default_rng(0).integers(0, 96, 2000)
     content = " ".join(f"w{i}" for i in numbers)
-    return Context.of(
-        tiny_lm(), Text(content, "numbers", "abc", (0, len(content))), samples=4, seqlen=16, windows=6
-    )
+    return Context.of(tiny_lm(), Text(content, "numbers", "abc", (0, len(content))), samples=4, seqlen=16, windows=6)
 
 
 def test_real_methods_run_and_are_remembered(context: Context) -> None:
@@ -200,10 +199,7 @@ def outcome(method: str = "mine", status: str = HELD) -> Outcome:
         "Llama, 50 %",
         status,
         found,
-        20.5,
-        "tiny",
-        protocol,
-        calibrated,
+        ModelConditions(20.5, "tiny", protocol, calibrated),
         12.0,
         where,
     )
@@ -214,8 +210,8 @@ def test_replicate_reports_the_claim(context: Context, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "claims", lambda: known)
     result = replicate("wanda", context)
     assert result.status == result.measurement.status
-    assert result.dense_perplexity == context.dense().perplexity
     data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert data["conditions"]["dense_perplexity"] == context.dense().perplexity
     assert len(data["measurement"]["runs"]) == 6
     assert "nll" not in data["measurement"]["runs"][0]
     for part in ("Claim", "Runs", "Protocol", "Better than magnitude.", "LLaMA-7B", result.status):
@@ -244,9 +240,25 @@ def test_damaged_records_are_named(tmp_path: Path) -> None:
     (tmp_path / "wanda.json").write_text("{")
     with pytest.raises(DataError, match=r"wanda\.json is not JSON .*: run workbench replicate wanda again"):
         _ledger.recorded(tmp_path)
-    (tmp_path / "wanda.json").write_text("{}")
-    with pytest.raises(DataError, match="is no record of a claim"):
-        _ledger.recorded(tmp_path)
+    for damaged in ("{}", "[]", '{"version": 3}', '{"version": 1, "method": "wanda"}'):
+        (tmp_path / "wanda.json").write_text(damaged)
+        with pytest.raises(DataError, match="is no record of a claim"):
+            _ledger.recorded(tmp_path)
+
+
+def test_records_of_the_first_version_are_read(tmp_path: Path) -> None:
+    new = json.loads(_ledger.record(outcome("alpha"), tmp_path).read_text())
+    old = {k: v for k, v in new.items() if k not in ("conditions", "summary", "table")}
+    old["measurement"]["runs"][0]["perplexity"] = None  # as checks of layers record it
+    page = _ledger.page(_ledger.recorded(tmp_path))
+    (tmp_path / "alpha.json").write_text(json.dumps({**old, **new["conditions"], "version": 1}))
+    (run,) = _ledger.recorded(tmp_path)
+    upgraded = _ledger.page((run,))
+    assert [row[3] for row in run["table"]["rows"]].count("-") == 1
+    assert upgraded.splitlines()[:-7] == page.splitlines()[:-7]  # all but the six runs
+    assert upgraded.splitlines()[-5:] == page.splitlines()[-5:]
+    assert "dense perplexity 20.5; all 6 of 16 tokens of book (SHA-256 aaaaaaaaaaaa), float32" in upgraded
+    assert "| pruned by | seed | true sparsity | perplexity | seconds to prune |" in upgraded
 
 
 def test_the_committed_page_matches_the_records() -> None:
@@ -307,8 +319,9 @@ def test_controls_are_seeded_and_meet_the_budget(context: Context, control: Any)
 
 def test_every_published_method_carries_a_claim_that_can_fail() -> None:
     known = module.claims()
-    assert set(known) == {name for name, cls in registry().items() if cls.citation is not None}
-    for name, claim in known.items():
+    for name, cls in registry().items():
+        assert (name in known) == (cls.citation is not None)
+    for name, claim in ((n, c) for n, c in known.items() if n in registry()):
         assert claim.statement.endswith(".")
         assert claim.setting
         assert claim.check.than != name

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -26,15 +26,27 @@ from workbench.measure import speed
 from workbench.measure._statistics import crossed_interval
 
 if TYPE_CHECKING:
-    from workbench.claims import Context
+    from workbench._context import Context
 
 HELD, NOT_HELD, INCONCLUSIVE = "held", "not held", "inconclusive"
 SAME_BUDGET = 0.02
 
 
+class Record(Protocol):
+    """One thing that a check measured: a row of the outcome's table."""
+
+    HEADER: ClassVar[tuple[str, ...]]
+
+    def cells(self) -> tuple[str, ...]:
+        """Under `HEADER`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One pruned model that a check looked at."""
+
+    HEADER: ClassVar[tuple[str, ...]] = ("pruned by", "seed", "true sparsity", "perplexity", "seconds to prune")
 
     method: str
     seed: int
@@ -42,6 +54,11 @@ class Run:
     perplexity: float
     seconds: float
     nll: np.ndarray = field(repr=False, compare=False)
+
+    def cells(self) -> tuple[str, ...]:
+        """Under `HEADER`."""
+        quality = "-" if math.isnan(self.perplexity) else render.number(self.perplexity)
+        return self.method, str(self.seed), render.share(self.true_sparsity), quality, f"{self.seconds:.1f}"
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, without the numbers of every window."""
@@ -63,7 +80,7 @@ class Measurement:
     asked
         The check in words: what would have counted as held.
     runs
-        The pruned models behind it.
+        What was measured for it: pruned models, or others with the same two members as `Record`.
     note
         What a reader must know beside the figures; empty if nothing.
     """
@@ -74,7 +91,7 @@ class Measurement:
     high: float
     status: str
     asked: str
-    runs: tuple[Run, ...]
+    runs: tuple[Record, ...]
     note: str = ""
 
 

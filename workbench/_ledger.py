@@ -2,43 +2,43 @@
 
     replicate --> Outcome --record--> <method>.json --page--> README.md
 
-One file per method holds its newest run; the page is what `page` makes of the files, and a test says so.
+One file per method holds its newest run; the page is what `page` makes of the files, and a test says so. A record
+brings its table and its conditions in words along, so that the page knows no kind of claim. Records of version 1,
+which were all of pruned models, are read as if they did.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench._format import number, share
-from workbench.claims import Outcome
+import numpy as np
+
+from workbench._format import number
+from workbench.claims import ModelConditions, Outcome, Run
 from workbench.errors import DataError, ResourceError
 from workbench.results import json_ready
 
 FOLDER = Path(__file__).parent / "ledger"
 PAGE = "README.md"
-VERSION = 1
-_NEEDED = (
-    "version",
-    "method",
-    "statement",
-    "setting",
-    "status",
-    "measurement",
-    "dense_perplexity",
-    "protocol",
-)
+VERSION = 2
+_COMMON = ("method", "statement", "setting", "status", "measurement", "provenance", "seconds")
+_NEEDED = {
+    1: (*_COMMON, "dense_perplexity", "model", "protocol", "calibration"),
+    2: (*_COMMON, "summary", "table"),
+}
 
 _HEAD = """\
 # Which claims hold up here
 
-Every pruning method carries the headline claim of its paper, in our words, and a check that measures its
-counterpart: `workbench replicate METHOD`. *Held* means that the whole 95 % interval lies on the claimed side,
-*not held* that it lies on the other, *inconclusive* neither. The models here are smaller than the papers', so
-"not held" is a finding about this setting and no judgement of the paper. This page is made from the recorded
-runs beside it by `workbench replicate --ledger`.
+Every published method and kernel carries the headline claim of its paper, in our words, and a check that measures
+its counterpart: `workbench replicate METHOD`. *Held* means that the whole 95 % interval lies on the claimed side,
+*not held* that it lies on the other, *inconclusive* neither. The models here are smaller than the papers', and the
+machine is another, so "not held" is a finding about this setting and no judgement of the paper. This page is made
+from the recorded runs beside it by `workbench replicate --ledger`.
 """
 
 
@@ -51,7 +51,9 @@ def record(outcome: Outcome, folder: Path | None = None) -> Path:
         If the folder cannot be written.
     """
     folder = FOLDER if folder is None else folder
-    content = {"version": VERSION, **json_ready(outcome.to_dict())}
+    rows, header = outcome.table()
+    words = {"summary": outcome.conditions.summary(), "table": {"header": header, "rows": rows}}
+    content = {"version": VERSION, **outcome.to_dict(), **json_ready(words)}
     return _write(folder / f"{outcome.method}.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
@@ -69,10 +71,10 @@ def recorded(folder: Path | None = None) -> tuple[Mapping[str, Any], ...]:
             run = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{path} is not JSON ({error}): run workbench replicate {path.stem} again") from error
-        missing = [k for k in _NEEDED if not isinstance(run, dict) or k not in run]
-        if missing or run["version"] != VERSION:
+        version = run.get("version") if isinstance(run, dict) else None
+        if version not in _NEEDED or not all(k in run for k in _NEEDED[version]):
             raise DataError(f"{path} is no record of a claim: run workbench replicate {path.stem} --ledger")
-        found.append(run)
+        found.append(run if version == VERSION else _from_first(run))
     return tuple(found)
 
 
@@ -105,27 +107,26 @@ def _row(run: Mapping[str, Any]) -> str:
     return f"| {' | '.join(str(c).replace('|', chr(92) + '|') for c in cells)} |"
 
 
+def _from_first(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of version 1 with its table and its conditions in words."""
+    conditions = ModelConditions(*(run[k] for k in ("dense_perplexity", "model", "protocol", "calibration")))
+    rows = []
+    for given in run["measurement"]["runs"]:
+        quality = math.nan if given["perplexity"] is None else given["perplexity"]
+        rows.append(Run(**{**given, "perplexity": quality}, nll=np.empty(0)).cells())
+    return {**run, "summary": conditions.summary(), "table": {"header": Run.HEADER, "rows": rows}}
+
+
 def _details(run: Mapping[str, Any]) -> str:
-    p, m, where = run["protocol"], run["measurement"], run["provenance"]
-    text, calibration = f"{p['text']} (SHA-256 {p['sha256'][:12]})", run["calibration"]
-    protocol = (
-        f"Model {run['model']}, dense perplexity {_figure(run['dense_perplexity'])}; {p['selection']} of "
-        f"{p['seqlen']} tokens of {text}, {p['dtype']}, no BOS; calibration: "
-        f"{calibration['samples']} x {calibration['seqlen']} tokens of another part. "
+    where, table = run["provenance"], run["table"]
+    machine = (
         f"{where['machine']}, {where['torch_threads']} threads, torch {where['versions'].get('torch', '-')}, "
         f"{run['seconds']:.0f} s."
     )
-    lines = [
-        f"### {run['method']}",
-        "",
-        protocol,
-        "",
-        "| pruned by | seed | true sparsity | perplexity | seconds to prune |",
-        "|---|---|---|---|---|",
-    ]
-    for r in m["runs"]:
-        figures = (share(r["true_sparsity"]), _figure(r["perplexity"]), f"{r['seconds']:.1f}")
-        lines.append(f"| `{r['method']}` | {r['seed']} | {' | '.join(figures)} |")
+    lines = [f"### {run['method']}", "", f"{run['summary']} {machine}", ""]
+    if table["rows"]:
+        lines += [f"| {' | '.join(table['header'])} |", "|---" * len(table["header"]) + "|"]
+    lines += [f"| `{first}` | {' | '.join(others)} |" for first, *others in table["rows"]]
     return "\n".join([*lines, ""])
 
 

@@ -1,19 +1,22 @@
-"""Which papers hold up here: every published method carries its headline claim, and a check that can fail.
+"""Which papers hold up here: everything published carries its headline claim, and a check that can fail.
 
     Claim (statement, the paper's setting, check)  --replicate-->  Outcome: held, not held or inconclusive
 
-The check measures the claim's counterpart on a model and text at hand, at equal true budget, over several
-calibration seeds. It is a comparison with a 95 % interval: *held* if all of the interval is on the claimed
-side, *not held* if all of it is on the other, else *inconclusive*. The declarative checks named here are in
-`workbench._checks`; any function of `Context` and method name that returns a `Measurement` serves as well.
+The check measures the claim's counterpart at hand: methods on a model and text, at equal true budget, over several
+calibration seeds; kernels against each other on the clock. It is a comparison with a 95 % interval: *held* if all of
+the interval is on the claimed side, *not held* if all of it is on the other, else *inconclusive*. Checks of methods
+are in `workbench._checks`; any function of `Context` and name that returns a `Measurement` serves as well, and a check
+that is made on something else says so in its attribute ``needs``.
 """
 
 from __future__ import annotations
 
+import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, Self
 
 from workbench import render
 from workbench._checks import (
@@ -25,15 +28,12 @@ from workbench._checks import (
     LowerLayerError,
     LowerPerplexity,
     Measurement,
+    Record,
     Run,
     interval_text,
-    name_of,
 )
-from workbench.data import Text, Tokens, calibration, check_disjoint, evaluation, load_text
-from workbench.errors import unknown
-from workbench.jobs import Progress
-from workbench.measure import Quality, perplexity
-from workbench.models import LM, as_lm, load
+from workbench._context import Context, ModelConditions
+from workbench.errors import ArgumentError, unknown
 from workbench.results import Provenance, Result
 
 __all__ = [
@@ -42,18 +42,53 @@ __all__ = [
     "NOT_HELD",
     "Claim",
     "CloseTo",
+    "Conditions",
     "Context",
     "Faster",
     "LowerLayerError",
     "LowerPerplexity",
     "Measurement",
+    "ModelConditions",
     "Outcome",
+    "Record",
     "Run",
     "claims",
     "replicate",
 ]
 
-Check = Callable[["Context", str], Measurement]
+SOURCES = ("workbench.prune", "workbench.execute.claims")  # each has ``registry()``: name -> what carries a claim
+
+
+class Conditions(Protocol):
+    """Under which a claim was checked: a dataclass, so that it can be recorded."""
+
+    def rows(self) -> list[tuple[str, Any]]:
+        """Names and values, all of them."""
+        ...
+
+    def summary(self) -> str:
+        """In one sentence."""
+        ...
+
+
+class Ground(Protocol):
+    """What a check is made on, such as `Context`."""
+
+    @classmethod
+    def of(cls) -> Self:
+        """The usual one."""
+        ...
+
+    def conditions(self) -> Conditions:
+        """What a reader has to know of it."""
+        ...
+
+    def active(self) -> AbstractContextManager[None]:
+        """Within it the check is made."""
+        ...
+
+
+Check = Callable[[Any, str], Measurement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +102,18 @@ class Claim:
     setting
         The paper's: models, data, sparsity.
     check
-        Measures the counterpart here.
+        Measures the counterpart here, given what it `needs` and the name of the method.
     """
 
     statement: str
     setting: str
     check: Check
+
+    @property
+    def needs(self) -> type[Ground]:
+        """What the check is made on: the check's own ``needs``, else a model and texts."""
+        needs: type[Ground] = getattr(self.check, "needs", Context)
+        return needs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,12 +127,8 @@ class Outcome(Result):
     status : str
         ``"held"``, ``"not held"`` or ``"inconclusive"``.
     measurement : Measurement
-    dense_perplexity : float
-        Of the unpruned model in the same run.
-    model : str
-        What was pruned.
-    protocol, calibration : mapping
-        Of the evaluation text, and of the calibration of the first seed.
+    conditions : Conditions
+        The model and its texts, or how kernels were timed.
     seconds : float
     provenance : Provenance
     """
@@ -101,12 +138,14 @@ class Outcome(Result):
     setting: str
     status: str
     measurement: Measurement
-    dense_perplexity: float
-    model: str
-    protocol: Mapping[str, Any] = field(repr=False)
-    calibration: Mapping[str, Any] = field(repr=False)
+    conditions: Conditions
     seconds: float
     provenance: Provenance = field(repr=False)
+
+    def table(self) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+        """Everything that was measured: rows, and their header."""
+        runs = self.measurement.runs
+        return [run.cells() for run in runs], runs[0].HEADER if runs else ()
 
     def _headline(self) -> str:
         m = self.measurement
@@ -122,116 +161,29 @@ class Outcome(Result):
             ("found", f"{m.quantity} {render.number(m.estimate)}, 95 % {interval_text(m.low, m.high)}"),
             ("verdict", f"{self.status}{f' ({m.note})' if m.note else ''}"),
         ]
-        runs = [(r.method, r.seed, render.share(r.true_sparsity), r.perplexity, r.seconds) for r in m.runs]
-        protocol = [("model", self.model), ("dense perplexity", self.dense_perplexity)]
-        protocol += [(k, str(v)) for k, v in self.protocol.items()]
-        protocol += [(f"calibration {k}", str(v)) for k, v in self.calibration.items()]
-        header = ("method", "seed", "true sparsity", "perplexity", "seconds to prune")
         return (
             render.section("Claim", rows),
-            render.section("Runs", runs, header),
-            render.section("Protocol", protocol),
+            render.section("Runs", *self.table()),
+            render.section("Protocol", self.conditions.rows()),
             render.prose("Provenance", str(self.provenance)),
         )
 
 
-@dataclass(slots=True, eq=False)
-class Context:
-    """What checks are run on: a model, its texts, and a memory of what was measured already.
-
-    Attributes
-    ----------
-    lm
-        The dense model; never changed.
-    text
-        Calibration text, from which windows are drawn anew for every seed.
-    tokens
-        Evaluation windows.
-    samples
-        Calibration windows, each as long as an evaluation window.
-    progress
-        Hears of everything.
-    """
-
-    lm: LM
-    text: Text
-    tokens: Tokens
-    samples: int = 16
-    progress: Progress = field(default_factory=Progress)
-    _runs: dict[tuple[str, str, int | None], Run] = field(default_factory=dict)
-    _dense: Quality | None = None
-
-    @classmethod
-    def of(
-        cls,
-        model: Any = None,
-        text: Any = None,
-        *,
-        samples: int = 16,
-        seqlen: int = 512,
-        windows: int | None = 24,
-        progress: Progress | None = None,
-    ) -> Context:
-        """The usual context: two parts of one text (default: built in) on one model (default: embedded)."""
-        lm = load() if model is None else load(model) if isinstance(model, str) else as_lm(model)
-        first, second = load_text(text).split()
-        tokens = evaluation(lm, second, seqlen=seqlen, windows=windows)
-        context = cls(lm, first, tokens, samples, progress or Progress())
-        check_disjoint(context.calibration(0), tokens)
-        return context
-
-    def calibration(self, seed: int) -> Tokens:
-        """The calibration windows of a seed."""
-        return calibration(self.lm, self.text, samples=self.samples, seqlen=self.tokens.seqlen, seed=seed)
-
-    def dense(self) -> Quality:
-        """The unpruned model, measured once."""
-        if self._dense is None:
-            self._dense = perplexity(self.lm, self.tokens, progress=self.progress)
-        return self._dense
-
-    def prune(self, method: Any, seed: int, **stages: Any) -> Any:
-        """Prune the model with the calibration windows of a seed; methods that draw get the seed too."""
-        import workbench.prune as package
-
-        chosen = method
-        if isinstance(method, str):
-            has_seed = "seed" in package.resolve(method).parameters
-            chosen = package.resolve(method, {"seed": seed} if has_seed else {})
-        elif "seed" in getattr(method, "parameters", {}):
-            chosen = type(method)(**{**method.parameters, "seed": seed})
-        given = {"calibration": self.calibration(seed), "progress": self.progress, **stages}
-        return package.prune(self.lm, chosen, **given)
-
-    def run(self, method: Any, seed: int, *, pruned: Any = None, **stages: Any) -> Run:
-        """Prune and measure, or remember: checks of several methods share what they compare with."""
-        name, asked = name_of(method), repr(sorted(stages.items()))
-        for key in ((name, asked, seed), (name, asked, None)):
-            if key in self._runs:
-                return self._runs[key]
-        pruned = pruned or self.prune(method, seed, **stages)
-        quality = perplexity(pruned, self.tokens, progress=self.progress)
-        chance = bool(pruned.recipe.calibration) or "seed" in pruned.recipe.parameters
-        sparsity, nll = pruned.report.true_sparsity, quality.nll_per_window
-        found = Run(name, seed, sparsity, quality.perplexity, pruned.seconds, nll)
-        self._runs[name, asked, seed if chance else None] = found
-        return found
-
-
-def replicate(method: str, context: Context | None = None) -> Outcome:
-    """Run the claim of one method.
+def replicate(method: str, context: Any = None) -> Outcome:
+    """Run the claim of one method or kernel.
 
     Parameters
     ----------
     method
         A registered name.
     context
-        Where to run it; None for the usual one on the embedded model (minutes).
+        Where to run it, of the type that the claim `needs`; None for the usual one, for methods the embedded model
+        (minutes).
 
     Raises
     ------
     ArgumentError
-        If the method is unknown or carries no claim.
+        If the name is unknown or carries no claim, or the context is of another type.
 
     Examples
     --------
@@ -242,26 +194,24 @@ def replicate(method: str, context: Context | None = None) -> Outcome:
     if method not in known:
         raise unknown("method with a claim", method, known)
     claim, start = known[method], time.perf_counter()
-    context = context or Context.of()
-    dense = context.dense()
-    found = claim.check(context, method)
-    return Outcome(
-        method,
-        claim.statement,
-        claim.setting,
-        found.status,
-        found,
-        dense.perplexity,
-        context.lm.source,
-        dense.protocol,
-        context.calibration(0).provenance,
-        time.perf_counter() - start,
-        Provenance.here(seed=0, method=method),
-    )
+    if context is not None and not isinstance(context, claim.needs):
+        given, wanted = type(context).__name__, claim.needs.__name__
+        raise ArgumentError(f"context is a {given}, but the claim of {method} is checked on a {wanted}")
+    context = claim.needs.of() if context is None else context
+    with context.active():
+        conditions = context.conditions()
+        found = claim.check(context, method)
+        where = Provenance.here(seed=0, method=method)
+    seconds = time.perf_counter() - start
+    return Outcome(method, claim.statement, claim.setting, found.status, found, conditions, seconds, where)
 
 
 def claims() -> dict[str, Claim]:
-    """The claim of every registered method that carries one, by name."""
-    from workbench.prune import registry
-
-    return {name: cls.claim for name, cls in sorted(registry().items()) if cls.claim is not None}
+    """The claim of everything registered that carries one, by name."""
+    found = {
+        name: one.claim
+        for source in SOURCES
+        for name, one in importlib.import_module(source).registry().items()
+        if one.claim is not None
+    }
+    return dict(sorted(found.items()))

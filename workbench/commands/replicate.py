@@ -1,9 +1,10 @@
-"""``workbench replicate``: run the headline claim of a method's paper and say whether it holds here."""
+"""``workbench replicate``: run the headline claim of a paper and say whether it holds here."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from workbench.errors import ArgumentError
 EPILOG = """\
 examples:
   workbench replicate wanda                      on the default model and built-in text: minutes
-  workbench replicate --all --json claims.json   every method; what is compared with is measured once
+  workbench replicate --all --json claims.json   everything; what is compared with is measured once
   workbench replicate wanda --model org/name --text my.txt --windows 60
+  workbench replicate block-spmm                 a kernel on this machine, on one thread
   workbench replicate --ledger                   make the ledger's page from the recorded runs
   workbench replicate wanda --ledger my-ledger   run, record in that folder, and make its page
 
@@ -35,14 +37,19 @@ examples:
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
-    parser = add(subparsers, "replicate", "measure whether the claim of a method's paper holds here", EPILOG)
-    parser.add_argument("method", nargs="?", metavar="METHOD", help="a method's name (see workbench methods)")
-    parser.add_argument("--all", action="store_true", help="every method that carries a claim")
+    parser = add(subparsers, "replicate", "measure whether the claim of a paper holds here", EPILOG)
+    parser.add_argument(
+        "method", nargs="?", metavar="METHOD", help="of a pruning method (see workbench methods) or kernel"
+    )
+    parser.add_argument("--all", action="store_true", help="everything that carries a claim")
     parser.add_argument("--model", metavar="DIR_or_ID", help="what to prune (default: the default model)")
     parser.add_argument("--text", metavar="FILE", help="a text, halved for calibration (default: built in)")
     parser.add_argument("--samples", metavar="N", type=count, default=16, help="calibration windows (default: 16)")
     parser.add_argument("--seqlen", metavar="N", type=count, default=512, help="tokens per window (default: 512)")
     parser.add_argument("--windows", metavar="N", type=count, default=24, help="evaluation windows (default: 24)")
+    parser.add_argument(
+        "--repeats", metavar="N", type=count, default=21, help="timed rounds per seed, of kernels (default: 21)"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write figures and settings here")
     parser.add_argument(
         "--ledger",
@@ -79,20 +86,35 @@ def run(given: argparse.Namespace) -> int:
 def _replicate(given: argparse.Namespace) -> Iterator[Any]:
     """Run the claims one after the other, printing and handing out each outcome."""
     use_threads(given.threads)
-    from workbench.claims import Context, claims, replicate
+    from workbench.claims import claims, replicate
     from workbench.errors import unknown
 
     known = claims()
     if given.method and given.method not in known:
         raise unknown("method with a claim", given.method, known)
     with progress_line() as progress:
-        lm = load_model(given.model, progress)
-        sizes = {"samples": given.samples, "seqlen": given.seqlen, "windows": given.windows}
-        context = Context.of(lm, given.text, **sizes, progress=progress)
+        grounds = _grounds(given, progress)
         for name in [given.method] if given.method else known:
-            outcome = replicate(name, context)
+            needs = known[name].needs
+            outcome = replicate(name, grounds.get(needs, needs.of)())
             print(outcome.to_text() if given.method else repr(outcome), flush=True)
             yield outcome
+
+
+def _grounds(given: argparse.Namespace, progress: Any) -> dict[type, Callable[[], Any]]:
+    """What claims are checked on, as asked; each is made when the first claim needs it."""
+    from workbench.claims import Context
+    from workbench.execute.claims import KernelContext
+
+    def model() -> Any:
+        lm = load_model(given.model, progress)
+        sizes = {"samples": given.samples, "seqlen": given.seqlen, "windows": given.windows}
+        return Context.of(lm, given.text, **sizes, progress=progress)
+
+    def kernels() -> Any:
+        return KernelContext(given.threads or 1, given.repeats, progress=progress)
+
+    return {Context: cache(model), KernelContext: cache(kernels)}
 
 
 def _as_json(outcome: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
+from workbench._citation import Citation
 from workbench.architecture import Architecture, matrix
 from workbench.data import Tokens
 from workbench.errors import ArgumentError, unknown
@@ -25,21 +26,6 @@ from workbench.prune.masks import Pattern
 from workbench.prune.statistics import LayerStatistics, SiteStatistics, Statistics
 
 PROTECT_FROM = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """A publication."""
-
-    authors: str
-    title: str
-    year: int
-    arxiv: str = ""
-    venue: str = ""
-
-    def __str__(self) -> str:
-        where = f"arXiv:{self.arxiv}" if self.arxiv else self.venue
-        return f"{self.authors}. {self.title}. {self.year}. {where}".rstrip(". ")
 
 
 @dataclass(frozen=True)
