@@ -57,6 +57,16 @@ def test_peak_survives_an_error() -> None:
     assert not memory._active
 
 
+def test_what_was_freed_before_does_not_hide_what_is_taken() -> None:
+    pieces = [bytearray(60_000) for _ in range(3 * BLOCK // 60_000)]
+    above = bytearray(60_000)  # so that the pieces, once free, are not at the end of the heap
+    del pieces
+    with peak_memory() as seen:
+        touch()
+    assert seen.over_start_bytes > 0.95 * BLOCK
+    assert above
+
+
 def test_room_is_checked(tmp_path: Path) -> None:
     assert 10**7 < available_memory() < 10**14
     require_memory(1)
