@@ -32,7 +32,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     What it closes over must be numbers or strings; other kernels are called by their global names.
     """
-    compiled = numba.njit(**OPTIONS)(function)
+    compiled = numba.njit(**OPTIONS)(_named(function))
     if folder() is not None:
         compiled._cache = _DiskCache(function)
     return compiled
@@ -40,7 +40,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a small function that only kernels call; it is part of them and has no cache of its own."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**OPTIONS)(_named(function))
 
 
 def entry(function: Callable[[int, int, int], None]) -> Any:
@@ -53,7 +53,7 @@ def entry(function: Callable[[int, int, int], None]) -> Any:
     from numba.types import int64, void
 
     sig = signature(void, int64, int64, int64)
-    compiled = CFunc(function, (sig.args, sig.return_type), locals={}, options=dict(OPTIONS))
+    compiled = CFunc(_named(function), (sig.args, sig.return_type), locals={}, options=dict(OPTIONS))
     if folder() is not None:
         compiled._cache = _DiskCache(function)
     compiled.compile()
@@ -127,6 +127,18 @@ class _DiskCache(Cache):
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig, codegen.magic_tuple(), identity(self._py_func)
+
+
+def _named(function: Any) -> Any:
+    """Put what a function closes over into its name, and so into its symbol.
+
+    Numba tells functions of one name apart by a count within the process. Code that comes from the cache was counted in
+    another process: without this, two kernels that differ only in a number they close over could share a symbol, and
+    one would run in place of the other.
+    """
+    digest = hashlib.sha256(repr(identity(function)).encode()).hexdigest()[:12]
+    function.__qualname__ = f"{function.__qualname__}_{digest}"
+    return function
 
 
 def identity(function: Any) -> tuple[Any, ...]:

@@ -24,6 +24,7 @@ from workbench_kernels._wide import emit_dot_bf16, emit_dot_int8, expand, expand
 
 STRIPS = 2
 AHEAD = 8192  # bytes: how far in front of its use a weight is asked for, so that memory and arithmetic overlap
+MASKS_AHEAD = 2048  # bytes, the same for masks: where the next weights begin is not known before their masks are here
 
 
 def _outer_bits(dot: Any) -> Any:
@@ -207,7 +208,7 @@ def bitmap(values: str, wide: int) -> Any:
 
 
 def _bitmap_fp32(wide: int) -> Any:
-    size = wide * STRIPS
+    size, early, ahead = wide * STRIPS, MASKS_AHEAD // 2, AHEAD // 4
 
     @kernel
     def run(lo, hi, mask, value, start, scale, x, xs, xc, y, stride, tokens, rows, inputs):
@@ -216,6 +217,8 @@ def _bitmap_fp32(wide: int) -> Any:
             for panel in range((tokens + wide - 1) // wide):
                 acc, p, m, at = zeros(size), fetch(start, strip), strip * steps * 2, panel * steps * wide
                 for k in range(inputs):
+                    prefetch(mask, m + 2 * k + early)
+                    prefetch(value, p + ahead)
                     pair, p = _expand_two(mask, m + 2 * k, value, p)
                     acc = outer(acc, pair, x, at + k * wide)
                 finish(y, panel * wide, stride, strip, acc, tokens, rows, wide)
@@ -224,7 +227,7 @@ def _bitmap_fp32(wide: int) -> Any:
 
 
 def _bitmap_bf16(wide: int) -> Any:
-    size = wide * STRIPS
+    size, early, ahead = wide * STRIPS, MASKS_AHEAD // 4, AHEAD // 2
 
     @kernel
     def run(lo, hi, mask, value, start, scale, x, xs, xc, y, stride, tokens, rows, inputs):
@@ -233,6 +236,8 @@ def _bitmap_bf16(wide: int) -> Any:
             for panel in range((tokens + wide - 1) // wide):
                 acc, p, m, at = zeros(size), fetch(start, strip), strip * steps * 2, panel * steps * wide
                 for k in range((inputs + 1) // 2):
+                    prefetch(mask, m + 2 * k + early)
+                    prefetch(value, p + ahead)
                     pair, p = _expand_two_pairs(mask, m + 2 * k, value, p)
                     acc = outer_bf16(acc, pair, x, at + k * wide)
                 finish(y, panel * wide, stride, strip, acc, tokens, rows, wide)
@@ -241,7 +246,7 @@ def _bitmap_bf16(wide: int) -> Any:
 
 
 def _bitmap_int8(wide: int) -> Any:
-    size = wide * STRIPS
+    size, early, ahead = wide * STRIPS, MASKS_AHEAD // 8, AHEAD
 
     @kernel
     def run(lo, hi, mask, value, start, scale, x, xs, xc, y, stride, tokens, rows, inputs):
@@ -253,6 +258,8 @@ def _bitmap_int8(wide: int) -> Any:
                     at = (panel * groups + g) * wide
                     sums = corrections(xc, at, size, STRIPS)
                     for k in range(16):
+                        prefetch(mask, m + early)
+                        prefetch(value, p + ahead)
                         pair, p = _expand_two_quads(mask, m, value, p)
                         sums = outer_int8(sums, pair, x, at * 16 + k * wide)
                         m += 2

@@ -20,9 +20,10 @@ from workbench_kernels._memory import for_kernels
 from workbench_kernels._panels import width
 from workbench_kernels._pool import worth
 from workbench_kernels._prepared import MULTIPLY, Prepared, flat, packing, prepared, scratch_words
-from workbench_kernels._strips import row_scales
+from workbench_kernels._strips import AHEAD, row_scales
 from workbench_kernels._tile import each_mul, outer, put_outputs, put_some, zeros
 from workbench_kernels._vector import fetch, load, load_bf16, load_int8
+from workbench_kernels._wide import prefetch
 from workbench_kernels.formats.blocks import BlockRows, ColumnBlocks
 from workbench_kernels.matmul import multiplies
 
@@ -45,8 +46,13 @@ def column_blocks(values: str, wide: int, run: int = 1) -> Any:
     return _MAKE[values](wide, run)
 
 
+def _ahead(wide: int, size: int) -> int:
+    """Weights of ``size`` bytes between use and request; 0: one token is so quick that the processor's own are best."""
+    return AHEAD // size if wide > 1 else 0
+
+
 def _fp32(wide: int, run: int) -> Any:
-    unit = max(16, run)
+    unit, ahead = max(16, run), _ahead(wide, 4)
 
     @kernel
     def multiply(lo, hi, index, value, start, scale, x, y, stride, tokens, rows, inputs):
@@ -58,6 +64,8 @@ def _fp32(wide: int, run: int) -> Any:
                 for j in range(fetch(start, strip), fetch(start, strip + 1)):
                     k, w = np.int64(fetch(index, j)) * run, j * run * 16
                     for i in range(run):
+                        if ahead:
+                            prefetch(value, w + i * 16 + ahead)
                         acc = outer(acc, (load(value, w + i * 16),), x, at + (k + i) * wide)
                 _finish(y, panel * wide, stride, strip, acc, tokens, rows, wide)
 
@@ -65,7 +73,7 @@ def _fp32(wide: int, run: int) -> Any:
 
 
 def _bf16(wide: int, run: int) -> Any:
-    unit = max(16, run)
+    unit, ahead = max(16, run), _ahead(wide, 2)
 
     @kernel
     def multiply(lo, hi, index, value, start, scale, x, y, stride, tokens, rows, inputs):
@@ -77,6 +85,8 @@ def _bf16(wide: int, run: int) -> Any:
                 for j in range(fetch(start, strip), fetch(start, strip + 1)):
                     k, w = np.int64(fetch(index, j)) * run, j * run * 16
                     for i in range(run):
+                        if ahead:
+                            prefetch(value, w + i * 16 + ahead)
                         acc = outer(acc, (load_bf16(value, w + i * 16),), x, at + (k + i) * wide)
                 _finish(y, panel * wide, stride, strip, acc, tokens, rows, wide)
 
@@ -84,7 +94,7 @@ def _bf16(wide: int, run: int) -> Any:
 
 
 def _int8(wide: int, run: int) -> Any:
-    unit = max(16, run)
+    unit, ahead = max(16, run), _ahead(wide, 1)
 
     @kernel
     def multiply(lo, hi, index, value, start, scale, x, y, stride, tokens, rows, inputs):
@@ -96,6 +106,8 @@ def _int8(wide: int, run: int) -> Any:
                 for j in range(fetch(start, strip), fetch(start, strip + 1)):
                     k, w = np.int64(fetch(index, j)) * run, j * run * 16
                     for i in range(run):
+                        if ahead:
+                            prefetch(value, w + i * 16 + ahead)
                         acc = outer(acc, (load_int8(value, w + i * 16),), x, at + (k + i) * wide)
                 acc = each_mul(acc, row_scales(scale, strip * 16, wide, 1))
                 _finish(y, panel * wide, stride, strip, acc, tokens, rows, wide)

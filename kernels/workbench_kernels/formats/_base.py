@@ -46,7 +46,7 @@ def round_inputs(x: np.ndarray, sees: str) -> np.ndarray:
     """The activations ``[T, K]`` that a kernel really multiplies, as float64.
 
     ``int8``: per token and group of 64 inputs, ``q = rint(x / s)`` with ``s = max |x| / 127`` of the group;
-    ``int8-token``: with one scale per token, and zeros where that would be below 2^-126.
+    ``int8-token``: with one scale per token. Where the scale would be below 2^-126, zeros.
     """
     if sees == "fp32":
         return x.astype(np.float64)
@@ -62,7 +62,8 @@ def round_inputs(x: np.ndarray, sees: str) -> np.ndarray:
     padded[:, :inputs] = x
     groups = padded.reshape(tokens, padded.shape[1] // GROUP, GROUP)
     scale = np.abs(groups).max(axis=2, keepdims=True) * np.float32(1 / 127)
-    inverse = np.where(scale > 0, np.float32(1) / np.where(scale > 0, scale, 1), 0).astype(np.float32)
+    usable = scale >= np.float32(2.0**-126)
+    inverse = np.where(usable, np.float32(1) / np.where(usable, scale, 1), 0).astype(np.float32)
     rounded = np.rint(groups * inverse).astype(np.float64) * scale
     return rounded.reshape(padded.shape)[:, :inputs]
 
