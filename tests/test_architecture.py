@@ -8,9 +8,7 @@ from workbench.errors import ArgumentError, ModelError
 from workbench.testing import tiny_lm
 
 GROUPED = [f for f in FAMILIES if f not in ("gpt2", "gpt_neox", "opt")]
-CASES = [
-    (f, g, t) for f in FAMILIES for g in ([True, False] if f in GROUPED else [False]) for t in (True, False)
-]
+CASES = [(f, g, t) for f in FAMILIES for g in ([True, False] if f in GROUPED else [False]) for t in (True, False)]
 
 
 @pytest.mark.parametrize(("family", "gqa", "tied"), CASES)
@@ -41,9 +39,7 @@ def test_counts(family, gqa, tied):
     in_units = sum(arch.units(k, 0) * arch.unit_parameters(k, 0) for k in ("neuron", "kv_group"))
     block = arch.layers[0]
     output_biases = sum(
-        m.bias.numel()
-        for m in (arch.linear(0, arch.family.o), arch.linear(0, arch.family.down))
-        if m.bias is not None
+        m.bias.numel() for m in (arch.linear(0, arch.family.o), arch.linear(0, arch.family.down)) if m.bias is not None
     )
     norms = sum(p.numel() for n, p in block.named_parameters() if "norm" in n or "ln_" in n)
     flat = sum(block.get_submodule(p).weight.numel() for p in arch.family.flat_norms or ())

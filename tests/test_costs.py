@@ -63,9 +63,7 @@ def counted(module: Any, tokens: int, context: int, batch: int) -> int:
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, "ragged"])
-@pytest.mark.parametrize(
-    ("tokens", "context", "batch"), [(1, 0, 1), (1, 9, 1), (1, 9, 3), (7, 0, 2), (5, 6, 1)]
-)
+@pytest.mark.parametrize(("tokens", "context", "batch"), [(1, 0, 1), (1, 9, 1), (1, 9, 3), (7, 0, 2), (5, 6, 1)])
 def test_flops_are_pytorchs(name: str, tokens: int, context: int, batch: int) -> None:
     module = ragged() if name == "ragged" else tiny(CONFIGS[name])
     ours = cost(module, tokens=tokens, context=context, batch=batch)

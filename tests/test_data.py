@@ -91,9 +91,7 @@ def fake_datasets(monkeypatch: pytest.MonkeyPatch, rows: Any) -> list[Any]:
     calls: list[Any] = []
 
     class Rows(dict[str, Any]):
-        features = (
-            {k: SimpleNamespace(dtype=d) for k, (d, _) in rows.items()} if isinstance(rows, dict) else {}
-        )
+        features = {k: SimpleNamespace(dtype=d) for k, (d, _) in rows.items()} if isinstance(rows, dict) else {}
 
     def load_dataset(name: str, config: str | None, split: str) -> Any:
         calls.append((name, config, split))
@@ -186,9 +184,7 @@ def test_bad_sizes_are_named(lm: Any) -> None:
 def test_text_is_tokenised_once(lm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, calls = text_of(900, tmp_path), []
     original = PreTrainedTokenizerFast.__call__
-    monkeypatch.setattr(
-        PreTrainedTokenizerFast, "__call__", lambda *a, **k: (calls.append(1), original(*a, **k))[1]
-    )
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", lambda *a, **k: (calls.append(1), original(*a, **k))[1])
     for seed in range(3):
         calibration(lm, text, samples=2, seqlen=64, seed=seed)
     evaluation(lm, text, seqlen=64)

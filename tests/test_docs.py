@@ -19,6 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import workbench
 from tests.tiny_lm import byte_tokenizer
 from workbench import _docs, cli
+from workbench.execute.compiled import FORMATS
+from workbench.execute.forms import FORMS
 from workbench.families import FAMILIES
 from workbench.prune import _method, registry
 from workbench.prune._collector import KINDS
@@ -48,6 +50,12 @@ def python_blocks(text: str) -> list[str]:
 def test_the_tables_are_those_of_the_registries(name):
     wanted = getattr(_docs, f"{name}_table")()
     assert between(name) == wanted, f"put the new table between the marks in README.md:\n{wanted}"
+
+
+def test_the_table_of_formats_is_that_of_the_kernels():
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in between("formats").splitlines()[2:]]
+    assert [row[0] for row in rows] == list(FORMS)
+    assert {row[0] for row in rows if row[3] == "yes"} == set(FORMATS) - {"auto"}
 
 
 def test_the_command_prints_the_table(capsys):

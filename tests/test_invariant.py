@@ -43,9 +43,7 @@ def test_repairs_keep_the_invariant(family, repair, tmp_path):
     assert (logits(again) - logits(masked.lm)).abs().max() <= LIMIT
 
 
-@pytest.mark.parametrize(
-    "family", ["llama", "qwen2", "gemma2", "gemma3_text", "smollm3", "gpt_neox", "opt", "phi3"]
-)
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3_text", "smollm3", "gpt_neox", "opt", "phi3"])
 @pytest.mark.parametrize("method", ["flap", "shortgpt"])
 def test_generation_with_a_cache(family, method, tmp_path):
     """Ragged layers and renumbered layers decode with the ordinary cache as they do without one."""

@@ -65,9 +65,7 @@ def slow_nll(module: Any, ids: np.ndarray) -> list[float]:
         with torch.no_grad():
             logits = module(input_ids=torch.tensor(row[None])).logits[0].double().numpy()
         losses = [
-            math.log(sum(math.exp(v - logits[t].max()) for v in logits[t]))
-            + logits[t].max()
-            - logits[t][row[t + 1]]
+            math.log(sum(math.exp(v - logits[t].max()) for v in logits[t])) + logits[t].max() - logits[t][row[t + 1]]
             for t in range(len(row) - 1)
         ]
         out.append(sum(losses) / len(losses))

@@ -60,12 +60,8 @@ def test_ratio_is_of_paired_repeats() -> None:
 def test_runs_are_interleaved_and_alternate() -> None:
     calls: list[str] = []
     model, dense = tiny(), tiny()
-    model.register_forward_pre_hook(
-        lambda m, a, k: calls.append(f"m{k['input_ids'].shape[1]}"), with_kwargs=True
-    )
-    dense.register_forward_pre_hook(
-        lambda m, a, k: calls.append(f"d{k['input_ids'].shape[1]}"), with_kwargs=True
-    )
+    model.register_forward_pre_hook(lambda m, a, k: calls.append(f"m{k['input_ids'].shape[1]}"), with_kwargs=True)
+    dense.register_forward_pre_hook(lambda m, a, k: calls.append(f"d{k['input_ids'].shape[1]}"), with_kwargs=True)
     result = speed(model, dense, prompt_tokens=6, new_tokens=2, repeats=2)
     one, other = ["m6", "m1", "m1"], ["d6", "d1", "d1"]
     assert calls == [*one, *other, *other, *one, *one, *other]
@@ -75,9 +71,7 @@ def test_runs_are_interleaved_and_alternate() -> None:
 
 def test_a_slowed_model_is_slower_in_the_phase_that_was_slowed() -> None:
     model, dense = tiny(), tiny()
-    model.model.layers[0].register_forward_pre_hook(
-        lambda m, a: time.sleep(0.03 if a[0].shape[1] == 1 else 0)
-    )
+    model.model.layers[0].register_forward_pre_hook(lambda m, a: time.sleep(0.03 if a[0].shape[1] == 1 else 0))
     result = speed(model, dense, prompt_tokens=8, new_tokens=4, repeats=3)
     assert result.decode_ratio < 0.9
     assert result.decode.ms > 30
@@ -103,7 +97,5 @@ def test_cancel_and_bad_numbers() -> None:
         speed(model, tiny(), prompt_tokens=4, new_tokens=1, repeats=1, progress=progress)
     with pytest.raises(ArgumentError, match="repeats=0: a whole number of at least 1"):
         speed(model, model, repeats=0)
-    with pytest.raises(
-        ArgumentError, match="512 prompt and 32 new tokens: this model takes at most 64 positions"
-    ):
+    with pytest.raises(ArgumentError, match="512 prompt and 32 new tokens: this model takes at most 64 positions"):
         speed(model, model)
