@@ -25,7 +25,9 @@ _HOME = {
     "compare": "workbench.measure",
     "compile": "workbench.execute.compiled",
     "cost": "workbench.measure",
+    "decoders": "workbench.decode",
     "evaluation": "workbench.data",
+    "generate": "workbench.decode",
     "kernel_lab": "workbench_widgets",
     "load": "workbench.models",
     "load_text": "workbench.data",
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text
+    from workbench.decode import decoders, generate
     from workbench.execute import sparsify, time_kernels
     from workbench.execute.compiled import compile  # noqa: A004
     from workbench.execute.whole import time_model

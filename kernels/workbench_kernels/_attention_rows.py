@@ -26,7 +26,7 @@ from workbench_kernels._math import exp
 from workbench_kernels._tile import put_row, row
 from workbench_kernels._vector import add, largest, load, splat, store, sub, total
 
-__all__ = ["TILE_ROWS", "rows_attention", "score_rows", "scratch", "soften", "weigh_rows"]
+__all__ = ["TILE_ROWS", "rows_attention", "score_rows", "scratch", "soften", "tree_attention", "weigh_rows"]
 
 NONE = np.float32(-np.inf)
 
@@ -135,6 +135,40 @@ def rows_attention(head_dim: int) -> Any:
             from_q, to = q_at + done * q_row, out_at + done * out_row
             score_rows(some, q, from_q, q_row, k, k_at, dim, begin // 16, (end + 15) // 16, s, s_at, s_row)
             _weigh(some, s, s_at, s_row, v, v_at, dim, lo, hi, first, last, range_at + done, out, to, out_row)
+            done += some
+
+    return run
+
+
+@lru_cache
+def tree_attention(head_dim: int) -> Any:
+    """Make the kernel for rows of which some keys are hidden, as in a tree of tokens.
+
+    ``f(q, q_at, k, k_at, v, v_at, s, s_at, s_row, out, out_at, first, last, range_at, rows, seen, group, fresh)``
+
+    As `rows_attention`, with rows of q and out one behind the other. Row ``range_at + r`` belongs to token
+    ``(range_at + r) // group``; of the keys ``fresh + n`` it sees those whose bit n is set in that token's word of
+    ``seen`` (uint64). A hidden key weighs less than 2e-38.
+    """
+
+    @kernel
+    def run(q, q_at, k, k_at, v, v_at, s, s_at, s_row, out, out_at, first, last, range_at, rows, seen, group, fresh):
+        done, dim = 0, np.int64(head_dim)
+        while done < rows:
+            some = tile_rows(rows - done)
+            lo, hi = first[range_at + done], last[range_at + done]
+            begin, end = lo, hi
+            for r in range(range_at + done, range_at + done + some):
+                lo, hi = max(lo, first[r]), min(hi, last[r])
+                begin, end = min(begin, first[r]), max(end, last[r])
+            from_q, to = q_at + done * dim, out_at + done * dim
+            score_rows(some, q, from_q, dim, k, k_at, dim, begin // 16, (end + 15) // 16, s, s_at, s_row)
+            for r in range(some):
+                word = seen[(range_at + done + r) // group]
+                for n in range(end - fresh):
+                    if (word >> np.uint64(n)) & np.uint64(1) == np.uint64(0):
+                        s[s_at + r * s_row + fresh + n] = NONE
+            _weigh(some, s, s_at, s_row, v, v_at, dim, lo, hi, first, last, range_at + done, out, to, dim)
             done += some
 
     return run

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench_kernels._jit import inline
+from workbench_kernels._jit import inline, kernel
 from workbench_kernels._math import silu
 from workbench_kernels._vector import add, fma, load, load_first, mul, splat, store, store_first, total
 
@@ -77,3 +77,15 @@ def append_key(row, at, cache, c_at, position, dim):
     to = c_at + (position // 16) * 16 * dim + position % 16
     for d in range(dim):
         cache[to + 16 * d] = row[at + d]
+
+
+@kernel
+def move_rows(k, v, heads, keys, dim, start, rows):
+    """Copy what is cached of tokens ``start + rows[n]`` to ``start + n``, n ascending; rows ascend."""
+    for h in range(heads):
+        base = h * keys * dim
+        for n in range(rows.size):
+            old, new = start + rows[n], start + n
+            for d in range(dim):
+                k[base + new // 16 * 16 * dim + 16 * d + new % 16] = k[base + old // 16 * 16 * dim + 16 * d + old % 16]
+                v[base + new * dim + d] = v[base + old * dim + d]

@@ -160,7 +160,8 @@ def rotate(dim: int) -> Any:
     """Positions and cache, one KV head after the other.
 
     qkv [T, N], bias [N] or nothing, query norm, key norm [D] or nothing, cosine, sine [positions, D],
-    q [heads, T * G, D], K, V, state, constants (scale of q, epsilon), scratch [threads, 2 D]; T, N, G, heads, keys.
+    q [heads, T * G, D], K, V, state, constants (scale of q, epsilon), scratch [threads, 2 D], depth [T]; T, N, G,
+    heads, keys. Token t stands at position + depth[t]; its key and value go to position + t.
 
     K is ``[heads][keys / 16][D][16]``, V ``[heads][keys][D]``; ``keys`` is what the cache has room for.
     """
@@ -169,8 +170,8 @@ def rotate(dim: int) -> Any:
         r = _record(address)
         qkv, bias, q_norm, k_norm = _floats(r, 0), _floats(r, 2), _floats(r, 4), _floats(r, 6)
         cosine, sine, q, k, v = _floats(r, 8), _floats(r, 10), _floats(r, 12), _floats(r, 14), _floats(r, 16)
-        position, constants, own = _longs(r, 18)[0], _floats(r, 20), _floats(r, 22)
-        tokens, width, group, heads, keys = r[24], r[25], r[26], r[27], r[28]
+        position, constants, own, depth = _longs(r, 18)[0], _floats(r, 20), _floats(r, 22), _longs(r, 24)
+        tokens, width, group, heads, keys = r[26], r[27], r[28], r[29], r[30]
         lo, hi = share(heads, thread, threads)
         mine = thread * 2 * dim
         for h in range(lo, hi):
@@ -179,7 +180,7 @@ def rotate(dim: int) -> Any:
                     add_to(qkv, t * width + h * group * dim, bias, h * group * dim, group * dim)
                     add_to(qkv, t * width + (heads * group + h) * dim, bias, (heads * group + h) * dim, dim)
                     add_to(qkv, t * width + (heads * (group + 1) + h) * dim, bias, (heads * (group + 1) + h) * dim, dim)
-                at, place = (position + t) * dim, t * width
+                at, place = (position + depth[t]) * dim, t * width
                 for g in range(group):
                     row, to = place + (h * group + g) * dim, ((h * tokens + t) * group + g) * dim
                     copy_row(qkv, row, own, mine, dim)
@@ -214,6 +215,28 @@ def attend(dim: int) -> Any:
             at, cache = (h * rows + begun) * dim, h * keys * dim
             some = min(CHUNK, rows - begun)
             run(q, at, dim, k, cache, v, cache, scores, mine, s_row, out, at, dim, first, last, begun, some)
+
+    return entry(step)
+
+
+@lru_cache
+def attend_tree(dim: int) -> Any:
+    """As `attend`, then G, seen [T], state: of the keys from position on, token t sees those of seen[t]'s bits."""
+    run, most = _attention_rows.tree_attention(dim), _attention_rows.TILE_ROWS
+
+    def step(address: int, thread: int, threads: int) -> None:
+        r = _record(address)
+        q, k, v, scores, out = _floats(r, 0), _floats(r, 2), _floats(r, 4), _floats(r, 6), _floats(r, 8)
+        first, last = _longs(r, 10), _longs(r, 12)
+        rows, heads, keys, s_row, group = r[14], r[15], r[16], r[17], r[18]
+        seen, fresh = view(r[19], r[20], np.uint64), _longs(r, 21)[0]
+        chunks = (rows + CHUNK - 1) // CHUNK
+        mine = thread * most * s_row
+        for item in range(thread, heads * chunks, threads):
+            h, begun = item // chunks, item % chunks * CHUNK
+            at, cache = (h * rows + begun) * dim, h * keys * dim
+            some = min(CHUNK, rows - begun)
+            run(q, at, k, cache, v, cache, scores, mine, s_row, out, at, first, last, begun, some, seen, group, fresh)
 
     return entry(step)
 

@@ -12,19 +12,16 @@ every sum is one chain in a fixed order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from workbench_kernels import _attention_rows, _memory, _steps
+from workbench_kernels._decoder import move_rows
 from workbench_kernels._errors import KernelError
-from workbench_kernels._multiply import Panel, add_multiply, add_pack, panel_for
+from workbench_kernels._pass import MOST, NOTHING, Pass
 from workbench_kernels._pool import check_threads
 from workbench_kernels.formats import WeightFormat
-from workbench_kernels.program import Program
-
-MOST = 64  # tokens of one pass
-NOTHING = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +131,8 @@ class Decoder:
         self.keys = -(-context // 16) * 16
         self._cache = [self._empty_cache(layer) for layer in weights.layers]
         self._state = np.zeros(8, np.int64)
-        self._passes: dict[tuple[int, bool], _Pass] = {}
+        self._passes: dict[tuple[int, bool, bool], Pass] = {}
+        self._hidden = np.empty((0, weights.embedding.shape[1]), np.float32)
 
     def _empty_cache(self, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
         size = layer.heads * self.keys * self.weights.head_dim
@@ -157,13 +155,17 @@ class Decoder:
             raise KernelError(f"length={length}: the cache holds {self.position} tokens")
         self._state[0] = length
 
-    def forward(self, ids: np.ndarray, *, last: bool = False) -> np.ndarray:
+    def forward(self, ids: np.ndarray, parents: np.ndarray | None = None, *, last: bool = False) -> np.ndarray:
         """Append tokens and return logits.
 
         Parameters
         ----------
         ids
             Int64 ``[T]``, T >= 1.
+        parents
+            Int64 ``[T]`` for a tree of at most `MOST` tokens: for each the index of the one before it, -1 for the last
+            one in the cache. A token sees the cache, its ancestors and itself, and stands at their number. None for
+            a chain.
         last
             Of the last token only.
 
@@ -175,7 +177,7 @@ class Decoder:
         Raises
         ------
         KernelError
-            If an id is none, or the cache has no room; nothing is appended then.
+            If an id is none, parents are no tree, or the cache has no room; nothing is appended then.
         """
         ids = np.ascontiguousarray(ids, np.int64)
         if ids.ndim != 1 or not ids.size:
@@ -185,96 +187,57 @@ class Decoder:
             raise KernelError(f"ids reach from {ids.min()} to {ids.max()}: tokens are 0 to {most}")
         if self.position + ids.size > self.context:
             raise KernelError(f"{ids.size} more tokens than {self.position}: there is room for {self.context}")
-        logits = []
+        if parents is not None:
+            self._check_tree(ids, parents)
+        logits, hidden = [], []
         for start in range(0, ids.size, MOST):
             part = ids[start : start + MOST]
             silent = last and start + MOST < ids.size
-            logits.append(self.prepared(part.size, last=last).run(part, silent=silent))
+            made = self.prepared(part.size, last=last, tree=parents is not None)
+            logits.append(made.run(part, parents, silent=silent))
+            hidden.append(made.hidden())
+        self._hidden = hidden[-1] if last else np.concatenate(hidden)
         return logits[-1] if last else np.concatenate(logits)
 
-    def prepared(self, tokens: int, *, last: bool) -> _Pass:
+    def hidden(self) -> np.ndarray:
+        """What the head multiplied for the logits that `forward` returned last: float32 ``[T, H]`` or ``[1, H]``."""
+        return self._hidden
+
+    def gather(self, start: int, rows: Sequence[int]) -> None:
+        """Move the keys and values of tokens ``start + rows`` to ``start``, ``start + 1`` and so on.
+
+        Parameters
+        ----------
+        start
+            Position in the cache.
+        rows
+            Ascending.
+
+        Raises
+        ------
+        KernelError
+            If they do not ascend or are not in the cache.
+        """
+        index = np.asarray(list(rows), np.int64)
+        if index.size and (np.any(np.diff(index) < 1) or index[0] < 0 or start + index[-1] >= self.position):
+            raise KernelError(f"rows={index.tolist()}: ascending, below {self.position - start}")
+        for layer, (k, v) in zip(self.weights.layers, self._cache, strict=True):
+            move_rows(k, v, layer.heads, self.keys, self.weights.head_dim, start, index)
+
+    def _check_tree(self, ids: np.ndarray, parents: np.ndarray) -> None:
+        if ids.size > MOST:
+            raise KernelError(f"a tree of {ids.size} tokens: at most {MOST}")
+        if len(parents) != ids.size or any(not -1 <= p < n for n, p in enumerate(parents)):
+            raise KernelError(f"parents={list(parents)}: one per token, -1 or an index before it")
+        if self.weights.window and self.position + ids.size > self.weights.window:
+            raise KernelError(f"trees on a model that sees {self.weights.window} tokens: only within those")
+
+    def prepared(self, tokens: int, *, last: bool, tree: bool = False) -> Pass:
         """The program for a number of tokens, made when it is first asked for."""
-        key = (tokens, last and tokens > 1)
+        key = (tokens, last and tokens > 1, tree)
         if key not in self._passes:
-            self._passes[key] = _Pass(self, tokens, last)
+            self._passes[key] = Pass(self.weights, self._cache, self._state, self.threads, tokens, last, tree)
         return self._passes[key]
-
-
-class _Pass:
-    """The forward pass of a fixed number of tokens."""
-
-    def __init__(self, decoder: Decoder, tokens: int, last: bool) -> None:
-        w = decoder.weights
-        self.decoder, self.tokens = decoder, tokens
-        self.program, self.state = Program(decoder.threads), decoder._state
-        self.ids = np.zeros(tokens, np.int64)
-        self._panels: dict[tuple[str, int, int, int], Panel] = {}
-        hidden, heads = w.embedding.shape[1], max(x.heads for x in w.layers)
-        widest = max(max(x.qkv.shape[0], x.gate_up.shape[0], x.o.shape[1], x.down.shape[1]) for x in w.layers)
-        self.h, self.x, self.y, self.a, self.b = (
-            _memory.zeros(tokens * n, np.float32) for n in (hidden, hidden, hidden, widest, widest)
-        )
-        self.q, self.out = (_memory.zeros(tokens * w.group * heads * w.head_dim, np.float32) for _ in range(2))
-        self.first, self.last = (np.zeros(tokens * w.group, np.int64) for _ in range(2))
-        self.s_row = _attention_rows.scratch(decoder.keys)
-        self.scores = _memory.zeros(decoder.threads * _attention_rows.TILE_ROWS * self.s_row, np.float32)
-        self.own = _memory.zeros(decoder.threads * 2 * w.head_dim, np.float32)
-        self.epsilon = np.array([w.epsilon], np.float32)
-        self.constants = np.array([w.scale, w.epsilon], np.float32)
-        self.plain = np.ones_like(w.cosine), np.zeros_like(w.sine)
-        self._build(hidden, last)
-
-    def _build(self, hidden: int, last: bool) -> None:
-        w, p, t = self.decoder.weights, self.program, self.tokens
-        sizes = t, hidden, w.group, w.window
-        p.add("embed", _steps.begin(), self.ids, w.embedding, self.h, self.first, self.last, self.state, *sizes)
-        add, bias = NOTHING, NOTHING
-        for layer, (k, v) in zip(w.layers, self.decoder._cache, strict=True):
-            self._norm(add, bias, layer.attention_norm, hidden)
-            self._multiply("qkv", layer.qkv, self.x, self.a)
-            self._attention(layer, k, v)
-            self._multiply("o", layer.o, self.b if t > 1 else self.out, self.y)
-            self._norm(self.y, layer.o_bias, layer.mlp_norm, hidden)
-            self._multiply("gate_up", layer.gate_up, self.x, self.a)
-            p.add("gate", _steps.gate(), self.a, self.b, t, layer.down.shape[1])
-            self._multiply("down", layer.down, self.b, self.y)
-            add, bias = self.y, layer.down_bias
-        self._norm(add, bias, w.norm, hidden)
-        self.body = len(p.names)
-        rows = 1 if last else t
-        self.logits = _memory.zeros((rows, w.head.shape[0]), np.float32)
-        self._multiply("head", w.head, self.x[(t - rows) * hidden :], self.logits.reshape(-1), rows)
-
-    def _norm(self, y: np.ndarray, bias: np.ndarray, weight: np.ndarray, hidden: int) -> None:
-        arrays = self.h, y, bias, weight, self.x, self.epsilon
-        self.program.add("norm", _steps.norm(), *arrays, self.tokens, hidden)
-
-    def _multiply(self, name: str, weight: WeightFormat, x: np.ndarray, y: np.ndarray, tokens: int = 0) -> None:
-        tokens = tokens or self.tokens
-        panel = panel_for(weight, tokens)
-        key = panel.sees, panel.wide, panel.unit, panel.lanes.size
-        panel = self._panels.setdefault(key, panel)
-        add_pack(self.program, "pack", x, panel, tokens, weight.shape[1])
-        add_multiply(self.program, name, weight, panel, y, weight.shape[0], tokens)
-
-    def _attention(self, layer: Layer, k: np.ndarray, v: np.ndarray) -> None:
-        w, t, keys = self.decoder.weights, self.tokens, self.decoder.keys
-        cosine, sine = (w.cosine, w.sine) if layer.rotary else self.plain
-        arrays = self.a, layer.qkv_bias, layer.q_norm, layer.k_norm, cosine, sine, self.q, k, v
-        sizes = t, layer.qkv.shape[0], w.group, layer.heads, keys
-        rest = self.state, self.constants, self.own
-        self.program.add("rotate", _steps.rotate(w.head_dim), *arrays, *rest, *sizes)
-        rows = self.q, k, v, self.scores, self.out, self.first, self.last
-        self.program.add("attend", _steps.attend(w.head_dim), *rows, t * w.group, layer.heads, keys, self.s_row)
-        if t > 1:
-            self.program.add("merge", _steps.merge(w.head_dim), self.out, self.b, t, w.group, layer.heads)
-
-    def run(self, ids: np.ndarray, *, silent: bool = False) -> np.ndarray:
-        """Run all steps for these tokens, or all but the head, and move the position on."""
-        self.ids[:] = ids
-        self.program.run(self.body if silent else None)
-        self.state[0] += self.tokens
-        return self.logits.copy()
 
 
 def _lazy_zeros(size: int) -> np.ndarray:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from workbench_kernels import KernelError
 from workbench_kernels.decoder import Decoder
-from workbench_kernels.formats import NM, VALUES, Bitmap, BlockRows, ColumnBlocks, Dense, WeightFormat
+from workbench_kernels.formats import VALUES
 
 from workbench import render
 from workbench.errors import ArgumentError, unknown
+from workbench.execute._encode import Encoder
 from workbench.execute._extract import weights_of
 from workbench.jobs import Progress
 from workbench.models import as_lm
@@ -48,6 +49,8 @@ class Compiled(Result):
     seconds : float
         That packing took.
     provenance : Provenance
+    tokenizer
+        The model's, or None.
     """
 
     source: str
@@ -61,6 +64,7 @@ class Compiled(Result):
     seconds: float
     provenance: Provenance = field(repr=False)
     decoder: Decoder = field(repr=False, metadata={"json": False})
+    tokenizer: Any = field(default=None, repr=False, metadata={"json": False})
 
     def to_dict(self) -> dict[str, Any]:
         """Every figure, ready for JSON; not the weights."""
@@ -73,13 +77,18 @@ class Compiled(Result):
         """Tokens in the cache."""
         return self.decoder.position
 
-    def forward(self, ids: Sequence[int] | np.ndarray, *, last: bool = False) -> np.ndarray:
+    def forward(
+        self, ids: Sequence[int] | np.ndarray, parents: np.ndarray | None = None, *, last: bool = False
+    ) -> np.ndarray:
         """Append tokens and return float32 logits ``[T, V]``, or of the last token only, ``[1, V]``.
 
         Parameters
         ----------
         ids
             Token ids, at least one; any number (they are taken 64 at a time).
+        parents
+            For a tree of at most 64 tokens: for each the index of the one before it, -1 for the last one in the
+            cache. A token sees the cache, its ancestors and itself.
         last
             Whether only the last token's logits are wanted: quicker for a prompt.
 
@@ -89,7 +98,7 @@ class Compiled(Result):
             If an id is no token, or the cache has no room; nothing is appended then.
         """
         try:
-            return self.decoder.forward(np.asarray(ids, np.int64).reshape(-1), last=last)
+            return self.decoder.forward(np.asarray(ids, np.int64).reshape(-1), parents, last=last)
         except KernelError as error:
             raise ArgumentError(str(error)) from error
 
@@ -235,7 +244,7 @@ def compile(  # noqa: A001 - the verb that users know, as torch.compile and re.c
     head = head or ("bf16" if values == "fp32" and format != "dense" else values)
     if head not in VALUES:
         raise unknown("head", head, VALUES)
-    encoder, total = _Encoder(format, values, head), lm.architecture.num_layers
+    encoder, total = Encoder(format, values, head), lm.architecture.num_layers
     try:
         weights = weights_of(lm, context, encoder, lambda n: progress.step("packing", n, total))
         decoder = Decoder(weights, context, threads or torch.get_num_threads())
@@ -244,49 +253,7 @@ def compile(  # noqa: A001 - the verb that users know, as torch.compile and re.c
     dense = sum(4 * w.shape[0] * w.shape[1] for w in weights.formats)
     size, took = sum(w.nbytes for w in weights.formats), time.perf_counter() - begun
     counts = size, dense, decoder.threads, context, took
-    return Compiled(lm.source, format, values, encoder.stored, *counts, Provenance.here(), decoder)
-
-
-class _Encoder:
-    """Chooses and remembers the format of every matrix."""
-
-    def __init__(self, kind: str, values: str, head: str) -> None:
-        self.kind, self.values, self.head = kind, values, head
-        self.stored: dict[str, tuple[str, int]] = {}
-
-    def __call__(self, name: str, matrix: np.ndarray) -> WeightFormat:
-        made = Dense.from_dense(matrix, self.head) if name == "head" else encode(matrix, self.kind, self.values)
-        kinds, size = self.stored.get(name, ("", 0))
-        names = sorted({*filter(None, kinds.split(", ")), made.name})
-        self.stored[name] = ", ".join(names), size + made.nbytes
-        return made
-
-
-def encode(matrix: np.ndarray, kind: str, values: str) -> WeightFormat:
-    """One matrix in the format of this name; ``"auto"`` takes the one with the fewest bytes.
-
-    Raises
-    ------
-    KernelError
-        If the matrix does not keep to the pattern.
-    """
-    if kind in _FORMS:
-        form, options = _FORMS[kind]
-        made: WeightFormat = form.from_dense(matrix, values, **options)
-        return made
-    if np.count_nonzero(matrix) > 0.9 * matrix.size:
-        return Dense.from_dense(matrix, values)
-    return min((form.from_dense(matrix, values) for form in (Dense, ColumnBlocks, Bitmap)), key=lambda w: w.nbytes)
-
-
-_FORMS: dict[str, tuple[Any, dict[str, int]]] = {
-    "dense": (Dense, {}),
-    "bitmap": (Bitmap, {}),
-    "2:4": (NM, {"n": 2, "m": 4}),
-    "16x1": (ColumnBlocks, {}),
-    "bsr16": (BlockRows, {"block": 16}),
-    "bsr32": (BlockRows, {"block": 32}),
-}
+    return Compiled(lm.source, format, values, encoder.stored, *counts, Provenance.here(), decoder, lm.tokenizer)
 
 
 def _choose(logits: np.ndarray, temperature: float, random: np.random.Generator) -> int:

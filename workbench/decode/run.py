@@ -1,0 +1,299 @@
+"""One decode: `generate`, what it returns, and the `Run` that methods work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from workbench import render
+from workbench.decode._method import Decoder, resolve
+from workbench.decode.sampling import Sampler
+from workbench.decode.target import Forward, Target
+from workbench.decode.trace import Recorder, Trace
+from workbench.errors import ArgumentError
+from workbench.jobs import Progress
+from workbench.results import Provenance, Result
+
+BLOCK = 512  # tokens of a prompt that go through the target at once
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Generation(Result):
+    """What `generate` returns.
+
+    Attributes
+    ----------
+    text : str
+        The answer; empty if the model has no tokenizer.
+    tokens : ndarray of int32
+        Its tokens; a token that ended it is not among them.
+    finished : str
+        ``"stop token"``, ``"stop text"``, ``"limit"`` (asked for no more), ``"context"`` (no room), or what a search
+        says.
+    trace : Trace
+    """
+
+    text: str
+    tokens: np.ndarray
+    finished: str
+    trace: Trace = field(repr=False)
+
+    def _headline(self) -> str:
+        shown = self.text if len(self.text) <= 60 else f"{self.text[:57]}..."
+        return f"Generation({len(self.tokens)} tokens by {self.trace.method}, {self.finished}: {shown!r})"
+
+    def _sections(self) -> tuple[render.Section, ...]:
+        return (render.prose("Text", self.text), *self.trace._sections())
+
+
+class Run:
+    """What a method works with.
+
+    Attributes
+    ----------
+    target : Target
+        Its cache is empty at first.
+    prompt : tuple of int
+    tokens : list of int
+        Prompt and what was emitted.
+    sampler : Sampler
+    random : numpy.random.Generator
+        The only source of chance.
+    trace : Recorder
+    limit : int
+        Tokens to emit at most.
+    progress : Progress
+    finished : str
+        Why it is over; empty while it is not.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        prompt: Sequence[int],
+        *,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        limit: int = 128,
+        stop: Sequence[str] = (),
+        detail: bool = True,
+        stream: Callable[[str], None] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.target, self.prompt, self.tokens = target, tuple(int(t) for t in prompt), [int(t) for t in prompt]
+        self.sampler, self.random = sampler or Sampler(), np.random.default_rng(seed)
+        self.trace, self.limit, self.progress = Recorder(detail), limit, progress or Progress()
+        self.finished, self.text = "", ""
+        self._stop, self._stream = tuple(stop), stream
+        self._ends = _end_tokens(target)
+        self._shown = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over."""
+        return bool(self.finished)
+
+    @property
+    def emitted(self) -> int:
+        """Tokens so far."""
+        return len(self.tokens) - len(self.prompt)
+
+    @property
+    def room(self) -> int:
+        """Tokens that a draft may have: what may still be emitted beyond one, and what fits into a pass."""
+        left = self.target.context - self.target.length - 1
+        return max(0, min(self.limit - self.emitted - 1, left, 63))
+
+    def forward(self, ids: Sequence[int] | np.ndarray, parents: Any = None, **options: Any) -> Forward:
+        """A pass of the target, counted; stops here if the job was cancelled."""
+        self.progress.check()
+        found = self.target.forward(ids, parents, **options)
+        self.trace.target_forwards += 1
+        return found
+
+    def prefill(self, *, hidden: bool = False) -> Forward:
+        """Put the whole prompt into the cache; logits (and hidden states) after its last token.
+
+        Returns
+        -------
+        Forward
+            ``logits[-1]`` speak about the first new token.
+        """
+        found: Forward | None = None
+        for start in range(0, len(self.prompt), BLOCK):
+            part = self.prompt[start : start + BLOCK]
+            found = self.forward(part, last=True, hidden=hidden)
+        if found is None:
+            raise ArgumentError("prompt is empty: give at least one token")
+        self.trace.add("prefill", value=len(self.prompt), position=len(self.prompt) - 1)
+        return found
+
+    def emit(self, token: int, parent: int = -1, *, logits: np.ndarray | None = None, **columns: Any) -> bool:
+        """Say a token; whether the run goes on.
+
+        Parameters
+        ----------
+        parent
+            Event that it comes from.
+        logits
+            The target's that speak about it, for the record.
+        """
+        if self.done:
+            return False
+        if token in self._ends:
+            self.finished = "stop token"
+            return False
+        self.tokens.append(int(token))
+        place = len(self.tokens) - 1
+        self.trace.add("emit", token=int(token), parent=parent, position=place, logits=logits, **columns)
+        self.progress.step("decoding", self.emitted, self.limit)
+        if self._stop or self._stream:
+            self._say()
+        if not self.done and self.emitted >= self.limit:
+            self.finished = "limit"
+        if not self.done and len(self.tokens) >= self.target.context:
+            self.finished = "context"
+        return not self.done
+
+    def answer(self) -> tuple[str, list[int]]:
+        """Text and tokens emitted; the text ends before a stop string."""
+        tokens = self.tokens[len(self.prompt) :]
+        text = self.decoded(tokens)
+        return (_before(text, self._stop) or [text])[0], tokens
+
+    def decoded(self, tokens: Sequence[int]) -> str:
+        """Tokens as text; empty without a tokenizer."""
+        tokenizer = self.target.tokenizer
+        return "" if tokenizer is None else str(tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def piece(self, token: int) -> str:
+        """One token as text."""
+        tokenizer = self.target.tokenizer
+        return f"<{token}>" if tokenizer is None else str(tokenizer.decode([token]))
+
+    def _say(self) -> None:
+        with self.trace.aside():
+            text = self.decoded(self.tokens[len(self.prompt) :])
+        cut = _before(text, self._stop)
+        if cut:
+            text, self.finished = cut[0], "stop text"
+        elif text.endswith("\N{REPLACEMENT CHARACTER}"):
+            return  # half a character; it is said with the rest
+        if self._stream is not None and len(text) > self._shown:
+            self._stream(text[self._shown :])
+        self._shown = max(self._shown, len(text))
+
+
+def generate(
+    model: Any,
+    prompt: str | Sequence[int],
+    method: str | Decoder = "greedy",
+    *,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    seed: int = 0,
+    stop: str | Sequence[str] = (),
+    detail: bool = True,
+    stream: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    **parameters: Any,
+) -> Generation:
+    """Decode an answer with one of the methods of `decoders`, and record every event.
+
+    Parameters
+    ----------
+    model
+        What `workbench.load`, `prune`, `sparsify` or `compile` returned, or a transformers causal LM.
+    prompt
+        Text, or token ids.
+    method
+        A registered name, with its hyper-parameters as further arguments; or a `Decoder`.
+    max_new_tokens
+        At most so many.
+    temperature, top_k, top_p, min_p
+        See `Sampler`; by default the most likely token.
+    seed
+        Of everything that is drawn: same seed, same tokens.
+    stop
+        Text, or texts, before which the answer ends.
+    detail
+        Whether distributions are recorded too (the clock of the trace stands still meanwhile).
+    stream
+        Called with each new piece of text.
+    progress
+        Hears after every token; cancels.
+
+    Returns
+    -------
+    Generation
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is unknown or out of range, or the prompt does not fit.
+    Cancelled
+        If the job was cancelled; the model is as it was.
+
+    Examples
+    --------
+    >>> generate(lm, "The capital of France is", max_new_tokens=8).text               # doctest: +SKIP
+    ' Paris.'
+    """
+    chosen = resolve(method, parameters)
+    sampler = chosen.sampler(Sampler(temperature, top_k, top_p, min_p))
+    target = chosen.target(model)
+    ids = _ids(target, prompt)
+    if max_new_tokens < 1:
+        raise ArgumentError(f"max_new_tokens={max_new_tokens}: at least 1")
+    if len(ids) >= target.context:
+        raise ArgumentError(f"prompt has {len(ids)} tokens; the model has room for {target.context}: shorten it")
+    texts = (stop,) if isinstance(stop, str) else tuple(stop)
+    if any(not t for t in texts):
+        raise ArgumentError("stop holds an empty text: leave it out")
+    run = Run(
+        target, ids, sampler=sampler, seed=seed, limit=max_new_tokens, stop=texts, detail=detail, stream=stream,
+        progress=progress,
+    )  # fmt: skip
+    try:
+        chosen.decode(run)
+    finally:
+        target.crop()
+    text, tokens = run.answer()
+    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
+    used = settings | {"max_new_tokens": max_new_tokens, "model": target.source} | chosen.parameters
+    where = Provenance.here(seed=seed, method=chosen.name)
+    trace = run.trace.finish(chosen.name, used, run.prompt, run.piece, where)
+    return Generation(text, np.asarray(tokens, np.int32), run.finished or "end", trace)
+
+
+def _ids(target: Target, prompt: str | Sequence[int]) -> list[int]:
+    if not isinstance(prompt, str):
+        ids = [int(t) for t in prompt]
+    elif target.tokenizer is None:
+        raise ArgumentError("prompt is text, but the model has no tokenizer: give token ids")
+    else:
+        ids = list(target.tokenizer(prompt)["input_ids"])
+    if not ids:
+        raise ArgumentError("prompt is empty: give at least one token")
+    return ids
+
+
+def _end_tokens(target: Target) -> frozenset[int]:
+    """Tokens that end an answer, from the tokenizer and the model's own generation settings."""
+    found = {getattr(target.tokenizer, "eos_token_id", None)}
+    module = getattr(target, "module", None)
+    own = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    found |= set(own) if isinstance(own, list | tuple) else {own}
+    return frozenset(int(t) for t in found if t is not None)
+
+
+def _before(text: str, stop: Sequence[str]) -> list[str]:
+    """The text before the first of these texts, in a list; an empty list if none is in it."""
+    places = [text.index(s) for s in stop if s in text]
+    return [text[: min(places)]] if places else []
