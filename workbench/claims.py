@@ -56,7 +56,8 @@ __all__ = [
     "replicate",
 ]
 
-SOURCES = ("workbench.prune", "workbench.execute.claims")  # each has ``registry()``: name -> what carries a claim
+# each has ``registry()``: name -> what carries a claim
+SOURCES = ("workbench.prune", "workbench.execute.claims", "workbench.decode")
 
 
 class Conditions(Protocol):

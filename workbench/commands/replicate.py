@@ -27,6 +27,7 @@ examples:
   workbench replicate --all --json claims.json   everything; what is compared with is measured once
   workbench replicate wanda --model org/name --text my.txt --windows 60
   workbench replicate block-spmm                 a kernel on this machine, on one thread
+  workbench replicate prompt-lookup              a way of decoding, on the model compiled dense
   workbench replicate --ledger                   make the ledger's page from the recorded runs
   workbench replicate wanda --ledger my-ledger   run, record in that folder, and make its page
 
@@ -38,9 +39,7 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = add(subparsers, "replicate", "measure whether the claim of a paper holds here", EPILOG)
-    parser.add_argument(
-        "method", nargs="?", metavar="METHOD", help="of a pruning method (see workbench methods) or kernel"
-    )
+    parser.add_argument("method", nargs="?", metavar="METHOD", help="of a pruning or decoding method, or a kernel")
     parser.add_argument("--all", action="store_true", help="everything that carries a claim")
     parser.add_argument("--model", metavar="DIR_or_ID", help="what to prune (default: the default model)")
     parser.add_argument("--text", metavar="FILE", help="a text, halved for calibration (default: built in)")
@@ -104,6 +103,7 @@ def _replicate(given: argparse.Namespace) -> Iterator[Any]:
 def _grounds(given: argparse.Namespace, progress: Any) -> dict[type, Callable[[], Any]]:
     """What claims are checked on, as asked; each is made when the first claim needs it."""
     from workbench.claims import Context
+    from workbench.decode.claims import DecodingContext
     from workbench.execute.claims import KernelContext
 
     def model() -> Any:
@@ -114,7 +114,10 @@ def _grounds(given: argparse.Namespace, progress: Any) -> dict[type, Callable[[]
     def kernels() -> Any:
         return KernelContext(given.threads or 1, given.repeats, progress=progress)
 
-    return {Context: cache(model), KernelContext: cache(kernels)}
+    def decoding() -> Any:
+        return DecodingContext.of(load_model(given.model, progress), threads=given.threads, progress=progress)
+
+    return {Context: cache(model), KernelContext: cache(kernels), DecodingContext: cache(decoding)}
 
 
 def _as_json(outcome: Any) -> dict[str, Any]:
