@@ -87,8 +87,8 @@ class Run:
         self.sampler, self.random = sampler or Sampler(), np.random.default_rng(seed)
         self.trace, self.limit, self.progress = Recorder(detail), limit, progress or Progress()
         self.finished, self.text = "", ""
-        self._stop, self._stream = tuple(stop), stream
-        self._ends = _end_tokens(target)
+        self.stop, self._stream = tuple(stop), stream
+        self.ends = _end_tokens(target)
         self._shown = 0
 
     @property
@@ -143,14 +143,14 @@ class Run:
         """
         if self.done:
             return False
-        if token in self._ends:
+        if token in self.ends:
             self.finished = "stop token"
             return False
         self.tokens.append(int(token))
         place = len(self.tokens) - 1
         self.trace.add("emit", token=int(token), parent=parent, position=place, logits=logits, **columns)
         self.progress.step("decoding", self.emitted, self.limit)
-        if self._stop or self._stream:
+        if self.stop or self._stream:
             self._say()
         if not self.done and self.emitted >= self.limit:
             self.finished = "limit"
@@ -162,7 +162,7 @@ class Run:
         """Text and tokens emitted; the text ends before a stop string."""
         tokens = self.tokens[len(self.prompt) :]
         text = self.decoded(tokens)
-        return (_before(text, self._stop) or [text])[0], tokens
+        return (_before(text, self.stop) or [text])[0], tokens
 
     def decoded(self, tokens: Sequence[int]) -> str:
         """Tokens as text; empty without a tokenizer."""
@@ -177,7 +177,7 @@ class Run:
     def _say(self) -> None:
         with self.trace.aside():
             text = self.decoded(self.tokens[len(self.prompt) :])
-        cut = _before(text, self._stop)
+        cut = _before(text, self.stop)
         if cut:
             text, self.finished = cut[0], "stop text"
         elif text.endswith("\N{REPLACEMENT CHARACTER}"):

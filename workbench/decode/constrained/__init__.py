@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from workbench.decode.constrained import awrs, masked, monitor  # noqa: F401 - importing registers
+from workbench.decode.constrained._constraint import Constraint, Grammar, Texts, json_schema, regex
+from workbench.decode.constrained.monitor import PythonNames
+
+__all__ = ["Constraint", "Grammar", "PythonNames", "Texts", "json_schema", "regex"]
