@@ -18,10 +18,11 @@ from workbench.decode import (  # noqa: F401 - importing registers
     speculative,
 )
 from workbench.decode._method import Decoder, decoder, decoders, registry, resolve
+from workbench.decode.recorder import Recorder
 from workbench.decode.run import Generation, Run, generate
 from workbench.decode.sampling import Sampler
 from workbench.decode.target import CompiledTarget, Forward, Target, TransformersTarget, as_target
-from workbench.decode.trace import KINDS, Recorder, Trace
+from workbench.decode.trace import KINDS, Trace
 from workbench.decode.tree import DraftTree, merge
 
 __all__ = [

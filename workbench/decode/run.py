@@ -10,9 +10,10 @@ import numpy as np
 
 from workbench import render
 from workbench.decode._method import Decoder, resolve
+from workbench.decode.recorder import Recorder
 from workbench.decode.sampling import Sampler
 from workbench.decode.target import Forward, Target
-from workbench.decode.trace import Recorder, Trace
+from workbench.decode.trace import Trace
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
 from workbench.results import Provenance, Result
