@@ -65,6 +65,15 @@ class Decoder(ABC):
         """The sampler that it uses, of the user's; raises `ArgumentError` if it cannot use that one."""
         return sampler
 
+    @classmethod
+    def example_parameters(cls, model: Any) -> Mapping[str, Any]:
+        """Hyper-parameters with which it runs on any model, such as the tiny ones of tests.
+
+        For methods that need more than their defaults there: a draft made of ``model``, untrained heads of its sizes.
+        """
+        del model
+        return {}
+
     @property
     def parameters(self) -> dict[str, Any]:
         """The hyper-parameters, ready for JSON; models by what they were loaded from."""
