@@ -224,6 +224,39 @@ class Decoder:
         for layer, (k, v) in zip(self.weights.layers, self._cache, strict=True):
             move_rows(k, v, layer.heads, self.keys, self.weights.head_dim, start, index)
 
+    def copied(self, start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Keys and values of the cached tokens from ``start`` to ``stop``: of every layer two ``[n, heads, D]``."""
+        if not 0 <= start <= stop <= self.position:
+            raise KernelError(f"tokens {start} to {stop}: the cache holds {self.position}")
+        places = np.arange(start, stop)
+        found = []
+        for keys, values in map(self._views, self.weights.layers, self._cache):
+            found.append((keys[:, places // 16, :, places % 16], values[:, start:stop].swapaxes(0, 1).copy()))
+        return found
+
+    def append(self, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Put into the cache, behind what it holds, keys and values that `copied` returned of the same positions.
+
+        Raises
+        ------
+        KernelError
+            If there is no room; nothing is appended then.
+        """
+        start, count = self.position, len(rows[0][0])
+        if start + count > self.context:
+            raise KernelError(f"{count} more tokens than {start}: there is room for {self.context}")
+        places = np.arange(start, start + count)
+        for layer, cache, (k, v) in zip(self.weights.layers, self._cache, rows, strict=True):
+            keys, values = self._views(layer, cache)
+            keys[:, places // 16, :, places % 16] = k
+            values[:, start : start + count] = v.swapaxes(0, 1)
+        self._state[0] = start + count
+
+    def _views(self, layer: Layer, cache: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Keys ``[heads, blocks, D, 16]`` and values ``[heads, positions, D]``."""
+        dim = self.weights.head_dim
+        return cache[0].reshape(layer.heads, -1, dim, 16), cache[1].reshape(layer.heads, self.keys, dim)
+
     def _check_tree(self, ids: np.ndarray, parents: np.ndarray) -> None:
         if ids.size > MOST:
             raise KernelError(f"a tree of {ids.size} tokens: at most {MOST}")
