@@ -18,8 +18,9 @@ from workbench.decode import (  # noqa: F401 - importing registers
     speculative,
 )
 from workbench.decode._method import Decoder, decoder, decoders, registry, resolve
+from workbench.decode.generation import Generation, generate
 from workbench.decode.recorder import Recorder
-from workbench.decode.run import Generation, Run, generate
+from workbench.decode.run import Run
 from workbench.decode.sampling import Sampler
 from workbench.decode.target import CompiledTarget, Forward, Target, TransformersTarget, as_target
 from workbench.decode.trace import KINDS, Trace

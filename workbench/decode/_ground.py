@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from workbench.decode.generation import Generation, generate
 from workbench.decode.prompts import KINDS, Prompt, prompts
-from workbench.decode.run import Generation, generate
 from workbench.errors import ArgumentError
 from workbench.execute._clock import torch_threads
 from workbench.execute.compiled import Compiled, compile  # noqa: A004

@@ -22,7 +22,7 @@ from workbench import render
 from workbench.claims import HELD, INCONCLUSIVE, NOT_HELD, Measurement
 from workbench.decode._ground import DecodingConditions, DecodingContext
 from workbench.decode._method import resolve
-from workbench.decode.run import Generation
+from workbench.decode.generation import Generation
 from workbench.errors import ArgumentError
 from workbench.measure._statistics import crossed_interval
 
