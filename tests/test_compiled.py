@@ -20,6 +20,7 @@ from workbench.errors import ArgumentError, Cancelled, ModelError
 from workbench.execute._twin import check_logits
 from workbench.jobs import Progress
 from workbench.models import LM
+from workbench.testing import tiny_lm
 
 SIZES = {
     "vocab_size": 100, "hidden_size": 48, "intermediate_size": 72, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -198,3 +199,10 @@ def test_the_default_model(kind: str, values: str, share: float) -> None:
     ids = np.asarray(workbench.evaluation(lm, windows=1, seqlen=24).ids[0])
     check = check_logits(workbench.models.as_lm(model_), formats(compiled), compiled.forward(ids), ids)
     assert check.passed, check
+
+
+def test_a_model_on_sparse_layers_is_packed_from_what_they_store() -> None:
+    pruned = workbench.prune(tiny_lm("llama", head_dim=32), "magnitude", 0.5)
+    sparse = workbench.sparsify(pruned, format="bitmap")
+    ids = [1, 5, 9, 3]
+    assert np.array_equal(workbench.compile(sparse, "bitmap").forward(ids), workbench.compile(pruned, "bitmap").forward(ids))
