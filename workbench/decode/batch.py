@@ -231,6 +231,19 @@ def begin(run: Run, copies: int = 1) -> Batch:
     return batch
 
 
+def room(run: Run) -> int:
+    """How many tokens an answer may have: as asked, or what still fits behind the prompt."""
+    return min(run.limit, run.target.context - len(run.prompt))
+
+
+def say(run: Run, tokens: Sequence[int], events: Sequence[int], why: str = "") -> None:
+    """Emit the chosen continuation, each token from the event that brought it; a token that ends answers comes last."""
+    for token, event in zip(tokens, events, strict=True):
+        if not run.emit(token, event):
+            return
+    run.finished = run.finished or why
+
+
 @contextmanager
 def elsewhere(target: Target) -> Iterator[None]:
     """Within it the target's cache is empty; afterwards it holds again what it held."""

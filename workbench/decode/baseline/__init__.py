@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from workbench.decode.baseline import plain  # noqa: F401 - importing registers
+from workbench.decode.baseline import beam, diverse_beam, plain  # noqa: F401 - importing registers
 
 __all__: list[str] = []
