@@ -172,7 +172,7 @@ def greedy(lm: LM, prompt: str, new_tokens: int, progress: Progress | None = Non
     ids = torch.tensor([lm.tokenizer(prompt)["input_ids"]], dtype=torch.long, device=lm.device)
     if not ids.numel():
         raise DataError(f"the prompt {prompt!r} has no tokens: write a word or two")
-    ends, cache, said = _end_tokens(lm), None, []
+    ends, cache, said = lm.end_tokens, None, []
     for done in range(new_tokens):
         if progress is not None:
             progress.step("sample", done, new_tokens)
@@ -189,13 +189,6 @@ def side_by_side(dense: LM, pruned: LM, prompt: str, new_tokens: int, progress: 
     """One prompt continued by two models."""
     said = greedy(dense, prompt, new_tokens, progress)
     return Samples(prompt, said, greedy(pruned, prompt, new_tokens, progress))
-
-
-def _end_tokens(lm: LM) -> set[int]:
-    ends = getattr(lm.module.generation_config, "eos_token_id", None)
-    if ends is None:
-        return set()
-    return set(ends) if isinstance(ends, list) else {int(ends)}
 
 
 def running(quality: Quality) -> np.ndarray:

@@ -67,6 +67,13 @@ class LM:
         """Where the weights are."""
         return self.module.device
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end an answer: the tokenizer's, and those of the model's own generation settings."""
+        own = getattr(getattr(self.module, "generation_config", None), "eos_token_id", None)
+        found = {getattr(self.tokenizer, "eos_token_id", None), *(own if isinstance(own, list | tuple) else [own])}
+        return frozenset(int(t) for t in found if t is not None)
+
     def __repr__(self) -> str:
         count = sum(p.numel() for p in self.module.parameters())
         return f"LM({self.source!r}, {type(self.module).__name__}, {count / 1e6:.1f} M parameters)"

@@ -55,7 +55,7 @@ class Run:
         self.trace, self.limit, self.progress = Recorder(detail), limit, progress or Progress()
         self.finished, self.text = "", ""
         self.stop, self._stream = tuple(stop), stream
-        self.ends = _end_tokens(target)
+        self.ends = target.end_tokens
         self._shown = 0
 
     @property
@@ -152,15 +152,6 @@ class Run:
         if self._stream is not None and len(text) > self._shown:
             self._stream(text[self._shown :])
         self._shown = max(self._shown, len(text))
-
-
-def _end_tokens(target: Target) -> frozenset[int]:
-    """Tokens that end an answer, from the tokenizer and the model's own generation settings."""
-    found = {getattr(target.tokenizer, "eos_token_id", None)}
-    module = getattr(target, "module", None)
-    own = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
-    found |= set(own) if isinstance(own, list | tuple) else {own}
-    return frozenset(int(t) for t in found if t is not None)
 
 
 def _before(text: str, stop: Sequence[str]) -> list[str]:

@@ -52,6 +52,8 @@ class Target(ABC):
         What it is, for records.
     vocabulary, hidden_size, context
         Tokens it knows, size of its hidden states, positions it has room for.
+    end_tokens
+        Those that end an answer.
     forwards
         Passes so far.
     """
@@ -61,6 +63,7 @@ class Target(ABC):
     vocabulary: int
     hidden_size: int
     context: int
+    end_tokens: frozenset[int] = frozenset()
     forwards: int = 0
 
     @property
@@ -158,6 +161,7 @@ class TransformersTarget(Target):
 
     def __init__(self, lm: LM) -> None:
         self.lm, self.module, self.tokenizer, self.source = lm, lm.module, lm.tokenizer, lm.source
+        self.end_tokens = lm.end_tokens
         config = self.module.config
         self.vocabulary = int(self.module.get_output_embeddings().weight.shape[0])
         self.hidden_size, self.context = int(config.hidden_size), int(config.max_position_embeddings)
@@ -223,6 +227,7 @@ class CompiledTarget(Target):
 
     def __init__(self, compiled: Compiled) -> None:
         self.compiled, self.tokenizer, self.source = compiled, compiled.tokenizer, compiled.source
+        self.end_tokens = compiled.end_tokens
         weights = compiled.decoder.weights
         self.vocabulary, self.hidden_size = weights.embedding.shape
         self.context = compiled.context

@@ -51,6 +51,8 @@ class Compiled(Result):
     provenance : Provenance
     tokenizer
         The model's, or None.
+    end_tokens : frozenset of int
+        Those that end an answer.
     """
 
     source: str
@@ -65,6 +67,7 @@ class Compiled(Result):
     provenance: Provenance = field(repr=False)
     decoder: Decoder = field(repr=False, metadata={"json": False})
     tokenizer: Any = field(default=None, repr=False, metadata={"json": False})
+    end_tokens: frozenset[int] = field(default=frozenset(), repr=False, metadata={"json": False})
 
     def to_dict(self) -> dict[str, Any]:
         """Every figure, ready for JSON; not the weights."""
@@ -253,7 +256,8 @@ def compile(  # noqa: A001 - the verb that users know, as torch.compile and re.c
     dense = sum(4 * w.shape[0] * w.shape[1] for w in weights.formats)
     size, took = sum(w.nbytes for w in weights.formats), time.perf_counter() - begun
     counts = size, dense, decoder.threads, context, took
-    return Compiled(lm.source, format, values, encoder.stored, *counts, Provenance.here(), decoder, lm.tokenizer)
+    given = Provenance.here(), decoder, lm.tokenizer, lm.end_tokens
+    return Compiled(lm.source, format, values, encoder.stored, *counts, *given)
 
 
 def _choose(logits: np.ndarray, temperature: float, random: np.random.Generator) -> int:
