@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from workbench.decode.speculative import prompt_lookup  # noqa: F401 - importing registers
+from workbench.decode.speculative import (  # noqa: F401 - importing registers
+    draft_model,
+    layer_skip,
+    multi_candidate,
+    prompt_lookup,
+    rsd_c,
+    rsd_s,
+    token_recycling,
+)
 from workbench.decode.speculative._base import Drafter, Speculative, softmax
 
 __all__ = ["Drafter", "Speculative", "softmax"]
