@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from workbench.attention.capture import Captured, Settings, capture
+from workbench.attention.capturing import Captured, Settings, capture
+from workbench.attention.metrics import METRICS, HeadTable, classify, heads, induction
 from workbench.attention.watching import Passing, watched
 
-__all__ = ["Captured", "Passing", "Settings", "capture", "watched"]
+__all__ = [
+    "METRICS",
+    "Captured",
+    "HeadTable",
+    "Passing",
+    "Settings",
+    "capture",
+    "classify",
+    "heads",
+    "induction",
+    "watched",
+]
