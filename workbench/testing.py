@@ -10,15 +10,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, models
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from workbench.architecture import FAMILIES, describe, matrix
 from workbench.data import Tokens
+from workbench.decode._battery import check_decoder
 from workbench.errors import WorkbenchError, unknown
 from workbench.models import LM, fingerprint, wrap
 from workbench.prune import resolve
 from workbench.prune.pipeline import prune
 
+__all__ = [
+    "CheckFailed",
+    "check_decoder",
+    "check_method",
+    "logits",
+    "tiny_lm",
+    "tiny_tokenizer",
+    "tiny_tokens",
+    "zeros",
+]
 VOCABULARY = 97
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -81,6 +93,16 @@ def tiny_lm(family: str = "llama", *, gqa: bool = True, tied: bool = False, seed
         if parameter.ndim == 1:
             parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
     return wrap(module, source=f"tiny-{family}")
+
+
+def tiny_tokenizer(vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """One token per printable character; the first three are for padding, beginning and end."""
+    letters = [" ", *map(chr, range(33, 127))][: vocabulary - 3]
+    named = {c: n for n, c in enumerate(["<pad>", "<s>", "</s>", *letters])}
+    inner = Tokenizer(models.BPE(vocab=named, merges=[]))
+    inner.decoder = decoders.Fuse()
+    names = dict(zip(("pad_token", "bos_token", "eos_token"), named, strict=False))
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **names)
 
 
 def tiny_tokens(samples: int = 6, seqlen: int = 12, seed: int = 0, vocabulary: int = VOCABULARY) -> Tokens:

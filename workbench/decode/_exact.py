@@ -29,6 +29,7 @@ VOCABULARY = 7
 PROMPT = (3, 4, 5, 3, 4, 6, 3, 4, 5, 3, 4)  # repeats itself, so that drafts from the text occur
 LENGTH, LIMIT = 3, 7
 LEAST_EXPECTED = 5.0
+LEAST_P = 1e-4
 Text = tuple[int, ...]
 
 
@@ -101,6 +102,11 @@ def g_test(counts: Mapping[Any, int], chances: Mapping[Any, float]) -> Fit:
     return Fit(float(statistic), freedom, float(torch.special.gammaincc(half[0], half[1])), total)
 
 
+def g_test_passes(fit: Fit) -> bool:
+    """Whether a right method would be seen to fit so badly once in ten thousand times, or more often."""
+    return fit.p_value > LEAST_P
+
+
 def enumerated(
     target: Target, prompt: Sequence[int], length: int, sampler: Sampler, ends: frozenset[int]
 ) -> dict[Text, float]:
@@ -167,8 +173,19 @@ def sampled_fit(
 def on_model(method: Decoder, lm: LM, parameters: Mapping[str, Any] | None = None) -> Decoder:
     """The same method for another model: what its class says that it needs there, the rest as it is."""
     given = dict(type(method).example_parameters(lm) if parameters is None else parameters)
+    given = {k: _quick(v) for k, v in given.items()}
     kept = {k: v for k, v in vars(method).items() if k in type(method).__dataclass_fields__ and k not in given}
     return type(method)(**kept, **given)
+
+
+def _quick(value: Any) -> Any:
+    """A draft model on the compiled runtime, if it runs there."""
+    if not isinstance(value, LM):
+        return value
+    try:
+        return compile(value, "dense", threads=1)
+    except WorkbenchError:
+        return value
 
 
 def fitting_target(method: Decoder, lm: LM, samples: int) -> tuple[Target, int]:

@@ -8,7 +8,7 @@ Methods that draft and verify derive `workbench.decode.speculative.Speculative` 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -73,6 +73,12 @@ class Decoder(ABC):
         """
         del model
         return {}
+
+    @classmethod
+    def example_prompts(cls, model: Any) -> Sequence[Sequence[int]]:
+        """Prompts, as token ids, that it can answer on ``model``; empty if any will do."""
+        del model
+        return ()
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from workbench import render
-from workbench.decode._exact import Fit, sampled_fit
+from workbench.decode._exact import Fit, g_test_passes, sampled_fit
 from workbench.decode._method import Decoder, resolve
 from workbench.decode.generation import generate
 from workbench.decode.prompts import Prompt
@@ -28,7 +28,6 @@ from workbench.errors import ArgumentError
 from workbench.jobs import Progress
 from workbench.results import Provenance, Result
 
-LEAST_P = 1e-4
 CHUNKS = (2, 4, 8, 16)
 BEHIND = 32
 
@@ -115,7 +114,7 @@ class Losslessness(Result):
         """Whether the promise is kept; a lossy method promises nothing."""
         if self.promises == "lossy":
             return True
-        return not self.bugs and (self.fit is None or self.fit.p_value > LEAST_P)
+        return not self.bugs and (self.fit is None or g_test_passes(self.fit))
 
     @property
     def verdict(self) -> str:
