@@ -22,6 +22,7 @@ _HOME = {
     "Recipe": "workbench.prune",
     "Session": "workbench.session",
     "calibration": "workbench.data",
+    "check_lossless": "workbench.decode.lossless",
     "compare": "workbench.measure",
     "compile": "workbench.execute.compiled",
     "cost": "workbench.measure",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text
     from workbench.decode import decoders, generate
+    from workbench.decode.lossless import check_lossless
     from workbench.execute import sparsify, time_kernels
     from workbench.execute.compiled import compile  # noqa: A004
     from workbench.execute.whole import time_model
