@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from workbench.decode.speculative import (  # noqa: F401 - importing registers
+    auto,
     draft_model,
     layer_skip,
     multi_candidate,
+    opt_tree,
     prompt_lookup,
     rsd_c,
     rsd_s,
+    stand,
     token_recycling,
 )
 from workbench.decode.speculative._base import Drafter, Speculative, softmax

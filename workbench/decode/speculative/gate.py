@@ -1,7 +1,7 @@
 """When not to draft: a gate that weighs what a draft yields against what verifying it costs on this machine.
 
     s_1 >= s_2 >= ...   chance that the draft's first, second, ... token is accepted, learned per kind of draft
-    n* = argmax_n  (1 + s_1 + ... + s_n) / v(1 + n)          draft n* tokens if that exceeds 1.05, else none
+    n* = argmax_n  (1 + s_1 + ... + s_n) / v(1 + n)          draft n* tokens if that exceeds 1.1, else none
 
 v comes from `workbench.decode.costs`. For a chain s_i = a^i, with a the share of tokens accepted of those that were
 looked at; for a tree the sums are what its nodes are expected to yield, times what they yielded of it so far. Both
@@ -27,7 +27,7 @@ from workbench.decode.verify import Verified
 
 DECAY = 0.95  # what a draft counts after another one of its kind
 WEIGHT = 4.0  # drafts that the prior counts for
-MARGIN = 1.05  # a draft must promise so much more than a plain step: drafting and keeping books take time too
+MARGIN = 1.1  # a draft must promise so much more than a plain step: drafting and keeping books take time too
 PROBES = 0.01  # share of the passes that drafts against the odds may cost
 
 
@@ -137,17 +137,21 @@ class Gate:
         fixed
             Whether it is all or none.
         """
+        at, worth, loss = self.best(kind, prior, most, fixed=fixed)
+        if worth <= MARGIN:
+            if self.spent + loss > PROBES * self.passes:
+                return 0, 1 / worth
+            self.spent += loss
+        return at, 1 / worth
+
+    def best(self, kind: Hashable, prior: Yield, most: int, *, fixed: bool = False) -> tuple[int, float, float]:
+        """The size that pays most, its gain relative to its cost, and what a pass of it costs beyond a plain one."""
         known = self.kinds.setdefault(kind, prior)
         gains = known.gains(most)
         ratios = (self.costs.tree_ratios if known.tree else self.costs.ratios)[2 : 2 + len(gains)] + self.drafting
         worth = (1 + gains) / ratios
         at = len(gains) - 1 if fixed else int(np.argmax(worth))
-        if worth[at] <= MARGIN:
-            loss = max(0.0, float(ratios[at]) - 1)
-            if self.spent + loss > PROBES * self.passes:
-                return 0, float(1 / worth[at])
-            self.spent += loss
-        return at + 1, float(1 / worth[at])
+        return at + 1, float(worth[at]), max(0.0, float(ratios[at]) - 1)
 
     def heard(self, kind: Hashable | None, drafted: int, accepted: int) -> None:
         """A pass is over; ``kind`` is None if nothing of any kind was drafted."""

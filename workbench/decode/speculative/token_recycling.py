@@ -134,7 +134,7 @@ class Recycler(Drafter):
 
     def __init__(self, state: Recycled, most: int = 15, context: int = 2, *, learn_prompt: bool = True) -> None:
         self.state, self.most, self.context, self.learn_prompt = state, most, context, learn_prompt
-        self._before = -1
+        self._before, self._root = -1, -1
 
     def begin(self, run: Run, forward: Forward) -> None:
         """Learn the prompt's successors, and what comes after it."""
@@ -147,9 +147,10 @@ class Recycler(Drafter):
 
     def kind(self, context: Sequence[int]) -> Hashable | None:
         """2 if the last two tokens have a row, else 1, or None if not even the last one has."""
-        if len(context) > 1 and (context[-2], context[-1]) in self.state.after_two:
+        self._before, self._root = context[-2] if len(context) > 1 else -1, context[-1]
+        if (self._before, self._root) in self.state.after_two:
             return 2
-        return 1 if context[-1] in self.state.after else None
+        return 1 if self._root in self.state.after else None
 
     def prior(self, kind: Hashable) -> Yield:
         """What the nodes of the tree yielded where it was measured."""
@@ -157,13 +158,11 @@ class Recycler(Drafter):
 
     def propose(self, context: Sequence[int], room: int) -> DraftTree:
         """The template, filled with remembered successors."""
-        root, before = context[-1], context[-2] if len(context) > 1 else -1
-        self._before = before
         shape = template(2 if self.kind(context) == 2 else 1)
         tokens: list[int] = []
         parents: list[int] = []
         place = {ROOT: ROOT}
-        below = {ROOT: self.state.children(before, root)}
+        below = {ROOT: self.state.children(self._before, self._root)}
         for n in range(min(self.most, room)):
             above, rank = shape.parents[n], shape.ranks[n]
             if above not in below or rank >= len(below[above]):
@@ -172,11 +171,13 @@ class Recycler(Drafter):
             place[n] = len(tokens)
             tokens.append(token)
             parents.append(place[above])
-            below[n] = self.state.children(tokens[place[above]] if above != ROOT else root, token)
+            below[n] = self.state.children(tokens[place[above]] if above != ROOT else self._root, token)
         return DraftTree.of(tokens, parents)
 
     def observe(self, verified: Verified) -> None:
         """Every node's row anew; those of accepted nodes last, so that they stay."""
+        if verified.root != self._root:
+            return  # the last pass of a run, for which nothing was asked
         tree, logits = verified.tree, verified.forward.logits
         rows = top_tokens(logits, min(WIDTH, logits.shape[1])).tolist()
         tokens, parents = tree.tokens.tolist(), tree.parents.tolist()
