@@ -41,13 +41,14 @@ _HOME = {
     "sparsify": "workbench.execute",
     "speed": "workbench.measure",
     "studio": "workbench_widgets",
+    "theatre": "workbench_widgets",
     "time_kernels": "workbench.execute",
     "wrap": "workbench.models",
 }
 __all__ = [*_HOME, "prune"]
 
 if TYPE_CHECKING:
-    from workbench_widgets import kernel_lab, studio  # type: ignore[no-redef]
+    from workbench_widgets import kernel_lab, studio, theatre  # type: ignore[no-redef]
 
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text

@@ -2,6 +2,7 @@
 
 from workbench_widgets.kernel_lab import KernelLab, kernel_lab
 from workbench_widgets.studio import Studio, studio
+from workbench_widgets.theatre import Theatre, theatre
 from workbench_widgets.view import view
 
-__all__ = ["KernelLab", "Studio", "kernel_lab", "studio", "view"]
+__all__ = ["KernelLab", "Studio", "Theatre", "kernel_lab", "studio", "theatre", "view"]

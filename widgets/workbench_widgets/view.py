@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
+from workbench.decode import Generation, Trace
 from workbench.errors import ArgumentError
 from workbench.execute import KernelTimings
 from workbench_widgets.kernel_lab import KernelLab
+from workbench_widgets.theatre import Theatre
 
 
 @singledispatch
@@ -32,3 +34,9 @@ def view(result: Any) -> Any:
 @view.register(KernelTimings)
 def _kernels(result: KernelTimings) -> KernelLab:
     return KernelLab(timings=result)
+
+
+@view.register(Trace)
+@view.register(Generation)
+def _decode(result: Trace | Generation) -> Theatre:
+    return Theatre(result)
