@@ -40,10 +40,10 @@ def stage(replay: Replay) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _arrays(replay: Replay) -> dict[str, np.ndarray]:
     trace = replay.trace
-    tables: dict[str, Any] = {"frames": replay.frames, "changes": replay.changes, "drafts": replay.drafts, "search": replay.search}
     found = {f"events.{name}": trace.columns[name] for name in _EVENTS}
     found["events.kind"] = trace.columns["kind"]
-    for table, value in tables.items():
+    for table in ("frames", "changes", "drafts", "search"):
+        value = getattr(replay, table)
         found |= {f"{table}.{name}": getattr(value, name) for name in value.__slots__}
     found["spent"] = replay.spent.astype(np.float32)
     found |= {"top_token": trace.top_token, "top_log_p": trace.top_log_p}

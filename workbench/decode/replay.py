@@ -17,7 +17,6 @@ changes of the text, over drafted tokens or over hypotheses, and refers to event
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from workbench import render
+from workbench.decode._replay_costs import noted, own_costs
 from workbench.decode._replay_trees import Drafts, Search, drafts_of, search_of
 from workbench.decode.trace import KINDS, Trace, as_trace
 from workbench.errors import ArgumentError
@@ -38,7 +38,6 @@ _FROM = {
 }  # fmt: skip
 SPENT = ("prompt", "target", "draft model", "drafting", "scoring", "constraint", "the rest")
 _SPENT_ON = {"prefill": 0, "draft": 3, "decline": 3, "score": 4, "constrain": 5}
-_ENOUGH = 3  # passes of a size, for a median of their times to mean something
 PANELS = ("text", "drafts", "acceptance", "cost", "exits", "search", "unmask", "constraints")
 
 
@@ -150,13 +149,12 @@ class Replay(Result):
         From ``trace.notes["costs"]`` where a method measured it, else medians of the passes in this trace, where it
         has passes of one token; else empty. `measured` tells which.
         """
-        noted = _noted(self.trace.notes.get("costs"))
-        return noted or _own_costs(self.trace)
+        return noted(self.trace.notes.get("costs")) or own_costs(self.trace)
 
     @property
     def measured(self) -> bool:
         """Whether `passes` was measured apart from this trace."""
-        return bool(_noted(self.trace.notes.get("costs")))
+        return bool(noted(self.trace.notes.get("costs")))
 
     @cached_property
     def layers(self) -> int:
@@ -277,29 +275,3 @@ def _spent(trace: Trace, frame: np.ndarray) -> np.ndarray:
     spent = np.zeros((int(frame[-1]) + 1, len(SPENT)))
     np.add.at(spent, (frame, on), took)
     return spent.cumsum(axis=0)
-
-
-def _noted(costs: Any) -> list[tuple[int, float]]:
-    """Costs as a method noted them: {"sizes": ..., "ratios": ...}, {n: ratio} or pairs; relative to one token."""
-    if isinstance(costs, Mapping):
-        sizes, ratios = costs.get("sizes", ()), costs.get("ratios", ())
-        pairs = list(zip(sizes, ratios, strict=False)) or list(costs.items())
-    else:
-        pairs = list(costs) if isinstance(costs, list | tuple) else []
-    try:
-        found = sorted((int(n), float(v)) for n, v in pairs)
-    except (TypeError, ValueError):
-        return []
-    one = next((v for n, v in found if n == 1), 0.0)
-    return [(n, v / one) for n, v in found] if one > 0 else found
-
-
-def _own_costs(trace: Trace) -> list[tuple[int, float]]:
-    rows = trace.rows("verify")
-    rows = rows[rows > 0]
-    took = trace.columns["seconds"][rows] - trace.columns["seconds"][rows - 1]
-    sizes = np.nan_to_num(trace.columns["value"][rows]).astype(int)
-    medians = {int(n): float(np.median(took[sizes == n])) for n in np.unique(sizes) if (sizes == n).sum() >= _ENOUGH}
-    if len(medians) < 2 or medians.get(1, 0.0) <= 0:
-        return []
-    return [(n, m / medians[1]) for n, m in medians.items()]
