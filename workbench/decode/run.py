@@ -95,6 +95,7 @@ class Run:
             found = self.forward(part, last=True, hidden=hidden)
         if found is None:
             raise ArgumentError("prompt is empty: give at least one token")
+        self.target.prompt_read()
         self.trace.add("prefill", value=len(self.prompt), position=len(self.prompt) - 1)
         return found
 
@@ -126,7 +127,9 @@ class Run:
         return not self.done
 
     def answer(self) -> tuple[str, list[int]]:
-        """Text and tokens emitted; the text ends before a stop string."""
+        """Text and tokens emitted; the text ends before a stop string. What was held back is streamed now."""
+        if self._stream is not None:
+            self._say(last=True)
         tokens = self.tokens[len(self.prompt) :]
         text = self.decoded(tokens)
         return (_before(text, self.stop) or [text])[0], tokens
@@ -141,14 +144,17 @@ class Run:
         tokenizer = self.target.tokenizer
         return f"<{token}>" if tokenizer is None else str(tokenizer.decode([token]))
 
-    def _say(self) -> None:
+    def _say(self, *, last: bool = False) -> None:
+        """Look for stop strings; stream what is sure to stay."""
         with self.trace.aside():
             text = self.decoded(self.tokens[len(self.prompt) :])
         cut = _before(text, self.stop)
         if cut:
-            text, self.finished = cut[0], "stop text"
-        elif text.endswith("\N{REPLACEMENT CHARACTER}"):
-            return  # half a character; it is said with the rest
+            text, self.finished = cut[0], self.finished or "stop text"
+        elif not last:
+            if text.endswith("\N{REPLACEMENT CHARACTER}"):
+                return  # half a character; it is said with the rest
+            text = text[: len(text) - _begun(text, self.stop)]
         if self._stream is not None and len(text) > self._shown:
             self._stream(text[self._shown :])
         self._shown = max(self._shown, len(text))
@@ -158,3 +164,8 @@ def _before(text: str, stop: Sequence[str]) -> list[str]:
     """The text before the first of these texts, in a list; an empty list if none is in it."""
     places = [text.index(s) for s in stop if s in text]
     return [text[: min(places)]] if places else []
+
+
+def _begun(text: str, stop: Sequence[str]) -> int:
+    """How many characters at the end of a text may be the beginning of one of these."""
+    return max((n for s in stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)

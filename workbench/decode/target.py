@@ -118,6 +118,9 @@ class Target(ABC):
     @abstractmethod
     def _forward(self, ids: np.ndarray, parents: np.ndarray | None, last: bool, hidden: bool) -> Forward: ...
 
+    def prompt_read(self) -> None:  # noqa: B027 - to be overridden at will
+        """Hear that the prompt is in the cache, and that what follows is the answer."""
+
     def keep(self, rows: Sequence[int]) -> None:
         """Of the tokens of the last pass keep those with these indices, a path in ascending order; drop the rest.
 

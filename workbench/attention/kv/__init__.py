@@ -1,0 +1,18 @@
+"""Smaller KV caches: which keys may go, one method a file, and a model that decodes with what is left."""
+
+from __future__ import annotations
+
+from workbench.attention.kv import (  # noqa: F401 - importing registers
+    adakv,
+    expected,
+    h2o,
+    knorm,
+    mustafar,
+    snapkv,
+    streaming,
+    tova,
+)
+from workbench.attention.kv._method import HeadView, KVMethod, kv_method, registry, resolve
+from workbench.attention.kv.target import CompressedTarget
+
+__all__ = ["CompressedTarget", "HeadView", "KVMethod", "kv_method", "registry", "resolve"]

@@ -1,0 +1,169 @@
+"""What a way of making a KV cache smaller is, and the one dict that holds them.
+
+    read a prompt with full attention -> score every cached key of every head -> keep the best, drop the rest
+
+A method is a frozen dataclass in a file of its own with `KVMethod.score`; one that holds another (per-head budgets)
+overrides `select`. Higher scores stay. The first ``sinks`` and the newest ``recent`` keys stay whatever they score.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+import torch
+
+from workbench._citation import Citation
+from workbench.attention.kv._rows import Rows
+from workbench.errors import ArgumentError, unknown
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadView:
+    """One KV head as a method sees it.
+
+    Attributes
+    ----------
+    layer, head
+    keys, values : Tensor [S, D]
+        Float32; keys rotated.
+    positions : Tensor [S]
+        Int64, ascending.
+    mass : Tensor [S]
+        Attention that each key has had, summed over queries and the head's query heads.
+    queries : Tensor [G, W, D]
+        The newest queries that read this head, rotated and scaled; W is at most what the method `observes`.
+    length
+        Tokens of the text so far, dropped ones included.
+    """
+
+    layer: int
+    head: int
+    keys: torch.Tensor
+    values: torch.Tensor
+    positions: torch.Tensor
+    mass: torch.Tensor
+    queries: torch.Tensor
+    length: int
+
+    def attention(self) -> torch.Tensor:
+        """Probabilities ``[G, W, S]`` of the newest queries over the keys that are left."""
+        count = self.queries.shape[1]
+        own = torch.arange(self.length - count, self.length)
+        scores = self.queries @ self.keys.T
+        scores.masked_fill_(self.positions[None] > own[:, None], -1e30)
+        return torch.softmax(scores, -1)
+
+
+@dataclass(frozen=True)
+class KVMethod(ABC):
+    """Base of the methods that drop keys.
+
+    Attributes
+    ----------
+    name, title, formula, citation, claim
+        As with pruning methods.
+    observes
+        How many of the newest queries `score` wants to see.
+    always
+        Whether keys are dropped at every step of decoding too, not only after the prompt.
+    sinks, recent
+        First and newest keys that always stay.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    formula: ClassVar[str]
+    citation: ClassVar[Citation | None] = None
+    claim: ClassVar[Any] = None
+    observes: ClassVar[int] = 1
+    always: ClassVar[bool] = False
+
+    sinks: int = 4
+    recent: int = 32
+
+    def __post_init__(self) -> None:
+        if self.sinks < 0 or self.recent < 1:
+            raise ArgumentError(f"sinks={self.sinks}, recent={self.recent}: not negative, and at least 1 recent key")
+
+    @abstractmethod
+    def score(self, view: HeadView) -> torch.Tensor:
+        """Score every key: float32 ``[S]``, higher = keep."""
+
+    def select(self, views: Sequence[HeadView], budget: int) -> list[torch.Tensor]:
+        """Rows to keep of each head of a layer, ``budget`` of each.
+
+        Parameters
+        ----------
+        views
+            The layer's KV heads.
+        budget
+            Keys per head.
+        """
+        return [best(self.guarded(v), budget) for v in views]
+
+    def guarded(self, view: HeadView) -> torch.Tensor:
+        """Scores with infinity for what always stays."""
+        score = self.score(view).clone()
+        score[view.positions < self.sinks] = torch.inf
+        score[view.positions >= view.length - self.recent] = torch.inf
+        return score
+
+    def pack(self, rows: Rows, share: float) -> Rows:
+        """What takes the place of a head's rows, for methods that store them shorter; ``share`` is the budget."""
+        del share
+        return rows
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The hyper-parameters, ready for JSON."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def best(score: torch.Tensor, budget: int) -> torch.Tensor:
+    """Indices of the largest scores, ascending; of equals the newest."""
+    budget = min(budget, len(score))
+    order = torch.argsort(score.flip(0), descending=True, stable=True)[:budget]
+    return (len(score) - 1 - order).sort().values
+
+
+M = TypeVar("M", bound=type[KVMethod])
+_METHODS: dict[str, type[KVMethod]] = {}
+
+
+def kv_method(cls: M) -> M:
+    """Register a method class under its name.
+
+    Raises
+    ------
+    ArgumentError
+        If the name is taken or something that every method must say is missing.
+    """
+    missing = [a for a in ("name", "title", "formula") if not hasattr(cls, a)]
+    if missing:
+        raise ArgumentError(f"the method {cls.__name__} does not say its {', '.join(missing)}")
+    if cls.name in _METHODS:
+        raise ArgumentError(f"a KV method named {cls.name!r} is registered already: {_METHODS[cls.name].__name__}")
+    _METHODS[cls.name] = cls
+    return cls
+
+
+def registry() -> Mapping[str, type[KVMethod]]:
+    """All registered KV methods by name."""
+    return dict(_METHODS)
+
+
+def resolve(chosen: str | KVMethod, parameters: Mapping[str, Any] | None = None) -> KVMethod:
+    """A method instance from its name (with its hyper-parameters) or from an instance."""
+    if isinstance(chosen, KVMethod):
+        return chosen
+    cls = _METHODS.get(str(chosen))
+    if cls is None:
+        raise unknown("KV method", chosen, _METHODS)
+    known = {f.name for f in fields(cls)}
+    for name in parameters or {}:
+        if name not in known:
+            raise unknown(f"hyper-parameter of {cls.name}", name, known)
+    return cls(**(parameters or {}))
