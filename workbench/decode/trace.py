@@ -194,7 +194,7 @@ class Trace(Result):
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, DataError) as error:
             raise DataError(f"{path} is no trace that can be read ({error}): save it again with Trace.save") from error
 
     @classmethod
@@ -208,13 +208,16 @@ class Trace(Result):
         if list(content["kinds"]) != list(KINDS):
             index = np.array([CODES[k] for k in content["kinds"]], np.uint8)
             columns["kind"] = index[columns["kind"]]
+        tokens = _unpack(content["top_token"], "<i4").reshape(-1, TOP)
+        chances = _unpack(content["top_log_p"], "<f4").reshape(-1, TOP)
+        _check(columns, len(tokens), len(chances))
         return cls(
             content["method"],
             content["parameters"],
             _unpack(content["prompt"], "<i4"),
             columns,
-            _unpack(content["top_token"], "<i4").reshape(-1, TOP),
-            _unpack(content["top_log_p"], "<f4").reshape(-1, TOP),
+            tokens,
+            chances,
             {int(k): v for k, v in content["pieces"].items()},
             content["notes"],
             content["provenance"],
@@ -245,6 +248,21 @@ def _pack(array: np.ndarray, kind: str) -> str:
 
 def _unpack(text: str, kind: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text, validate=True), np.dtype(kind)).copy()
+
+
+def _check(columns: Mapping[str, np.ndarray], tokens: int, chances: int) -> None:
+    """Raise if a view would stumble over these columns."""
+    rows = np.arange(len(columns["kind"]))
+    sound = {
+        "kind": columns["kind"] < len(KINDS),
+        "parent": (columns["parent"] >= -1) & (columns["parent"] < rows),
+        "top": (columns["top"] >= -1) & (columns["top"] < min(tokens, chances)),
+        "step": columns["step"] >= 0,
+    }
+    for name, held in sound.items():
+        if not held.all():
+            row = int(np.argmin(held))
+            raise DataError(f"row {row} has {name} {columns[name][row]}, which cannot be")
 
 
 def as_trace(value: Any) -> Trace:
