@@ -185,6 +185,7 @@ def test_texts_drawn_before_one_is_said_are_a_search() -> None:
     assert found.hypothesis(3) == [3, 4, 5]
     assert found.hypothesis(5) == [6, 7]
     assert found.frames.tokens.tolist() == [0, 1, 2, 3, 1, 2, 3]
+    assert np.flatnonzero(found.search.chosen).tolist() == [3, 4, 5], "the walk that was said"
 
 
 @pytest.mark.parametrize("noted", [{"sizes": [2, 1], "ratios": [3.0, 1.5]}, {"1": 1.5, "2": 3.0}, [[1, 1.5], [2, 3.0]]])

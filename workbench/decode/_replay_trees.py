@@ -167,6 +167,8 @@ def search_of(trace: Trace, frame: np.ndarray, count: int) -> Search:
         n = behind(int(above[r]))
         while n >= 0 and not chosen[n]:
             chosen[n], n = 1, int(parent[n])
+    if walked:
+        _whole(trace, rows, parent, chosen)
     born = frame[rows].astype(np.int32)
     _outlived(born, parent, gone, chosen, silent=not len(trace.rows("prune")) and not walked)
     leader = _leaders(born, gone, score, count)
@@ -195,6 +197,20 @@ def _walked(trace: Trace, frame: np.ndarray) -> tuple[np.ndarray, dict[int, int]
             taken[branch, place] = int(r)
             before[int(r)] = taken.get((branch, place - 1), -1)
     return np.array(sorted(before), np.int64), before
+
+
+def _whole(trace: Trace, rows: np.ndarray, parent: np.ndarray, chosen: np.ndarray) -> None:
+    """Mark the walk whose tokens were said; emitted tokens need not name the draw that they came from."""
+    said, token = trace.tokens.tolist(), trace.columns["token"]
+    for n in range(len(rows)):
+        path, at = list[int](), n
+        while at >= 0:
+            path.append(at)
+            at = int(parent[at])
+        if [int(token[rows[k]]) for k in path[::-1]] == said:
+            chosen[:] = 0
+            chosen[path] = 1
+            return
 
 
 def _outlived(born: np.ndarray, parent: np.ndarray, gone: np.ndarray, chosen: np.ndarray, *, silent: bool) -> None:

@@ -99,10 +99,9 @@ export function createCost(play) {
   const parts = [createProgress(play), createSpent(play)];
   const payoff = play.has("drafts") ? createPayoff(play) : null;
   const figure = (title, ...children) => el("figure", null, el("figcaption", { text: title }), children);
+  const both = [figure("Tokens over passes (dashed: one a pass)", parts[0].element), figure("Where the time went", parts[1].element)];
   const element = el("div", null, tiles, el("div", { class: "wb-th-charts" },
-    figure("Tokens over passes (dashed: one a pass)", parts[0].element),
-    payoff && figure("Circles: what passes brought. Line: what they cost", payoff.element, payoff.note),
-    figure("Where the time went", parts[1].element)));
+    payoff ? [el("div", { class: "wb-th-charts" }, both), figure("Circles: what passes brought. Line: what they cost", payoff.element, payoff.note)] : both));
   function update(frame) {
     const f = play.frames;
     const after = f.seconds[frame] - f.seconds[0];

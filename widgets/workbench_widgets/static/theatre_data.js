@@ -63,6 +63,15 @@ export function createPlay(header, buffer) {
       p: first("p"), q: first("q"), u: first("u"), entropy: first("entropy"), top: top(t.changes.detail[change]) };
   }
 
+  /** The same of the newest token of the best hypothesis, null without one. */
+  function guessed(frame) {
+    const node = t.search.leader[frame] ?? -1;
+    if (node < 0) return null;
+    const row = t.search.row[node];
+    return { text: piece(t.events.token[row]), token: t.events.token[row], place: t.events.position[row], frame, step: t.frames.label[t.search.frame[node]], origin: "searched",
+      number: -1, ...figures(row), top: top(t.events.top[row]) };
+  }
+
   /** The draft of a frame: nodes with parent, depth, state and figures; the target's own token last. */
   function draft(frame) {
     const d = t.drafts;
@@ -128,5 +137,5 @@ export function createPlay(header, buffer) {
 
   const spent = (frame) => header.spent.map((name, i) => ({ name, seconds: t.spent[frame * header.spent.length + i] }));
   const has = (panel) => header.panels.includes(panel);
-  return { ...header, ...t, count, piece, kindOf, origin, order, places, top, figures, told, draft, changesOf, standing, newest, rows, acceptance, path, spentOn: spent, has };
+  return { ...header, ...t, count, piece, kindOf, origin, order, places, top, figures, told, guessed, draft, changesOf, standing, newest, rows, acceptance, path, spentOn: spent, has };
 }

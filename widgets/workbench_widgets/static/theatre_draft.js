@@ -72,7 +72,7 @@ export function createAcceptance(play) {
       rows[i].value.textContent = rounds ? `${percent(share, 0)} (${hits})` : "–";
     });
     const [rounds, hits] = [now[0]?.rounds ?? 0, now.reduce((sum, a) => sum + a.hits, 0)];
-    note.textContent = rounds ? `${rounds} drafts so far, ${(1 + hits / rounds).toFixed(2)} tokens each with the target's own. Thin marks: at the end of the trace.` : "No draft yet.";
+    note.textContent = rounds ? `${rounds} draft${rounds === 1 ? "" : "s"} so far, ${(1 + hits / rounds).toFixed(2)} tokens each with the target's own. Thin marks: at the end of the trace.` : "No draft yet.";
   }
   return { element: el("div", null, list, note), update };
 }

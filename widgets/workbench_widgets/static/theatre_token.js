@@ -18,18 +18,19 @@ export function createToken(play) {
 
   function update(frame, picked) {
     const change = picked ?? play.newest(frame);
-    if (change === shown) return;
+    const guess = change < 0 ? play.guessed(frame) : null;
+    if (change === shown && !guess) return;
     shown = change;
-    if (change < 0) {
+    if (change < 0 && !guess) {
       put(title);
       about.textContent = "No token stands yet. Later, point at one in the text, or walk there with arrow keys, to see how it came to be.";
       put(figures);
       put(list);
       return;
     }
-    const t = play.told(change);
+    const t = guess ?? play.told(change);
     put(title, el("span", { class: `wb-th-token wb-th-${t.origin}`, text: visible(t.text) }));
-    about.textContent = `${originText(t.origin, t.number)} · step ${t.step} · place ${t.place}`;
+    about.textContent = `${guess ? "newest token of the best hypothesis" : originText(t.origin, t.number)} · step ${t.step} · place ${t.place}`;
     put(figures, FIGURES.filter(([key]) => Number.isFinite(t[key])).map(([key, name, hint]) =>
       el("div", { title: hint }, el("dt", { text: name }), el("dd", { text: significant(t[key]) }))));
     list.setAttribute("aria-label", `The target's most likely tokens at place ${t.place}`);
