@@ -28,10 +28,13 @@ from typing import ClassVar
 import numpy as np
 
 from workbench._citation import Citation
+from workbench.claims import Claim
 from workbench.decode._method import decoder
+from workbench.decode.claims import FasterThan
 from workbench.decode.run import Run
 from workbench.decode.speculative._base import Drafter
 from workbench.decode.speculative._draft import Drafted, Follower, Node
+from workbench.decode.speculative._draft_checks import pruned_draft
 from workbench.decode.speculative.rsd_c import Branches, check_branching
 from workbench.errors import ArgumentError
 
@@ -57,6 +60,17 @@ class MultiCandidate(Drafted):
         "Improving Multi-candidate Speculative Decoding",
         2024,
         "2409.10644",
+    )
+
+    claim: ClassVar[Claim] = Claim(
+        "Deciding when to stop makes multi-candidate drafting faster than trees of fixed depth.",
+        "Llama 2 7B with a draft of 68M: up to 27.5 % faster than multi-candidate decoding, all three ideas together",
+        FasterThan(
+            than="multi-candidate",
+            parameters=pruned_draft,
+            than_parameters=lambda context: {**pruned_draft(context), "stop_below": 0.0},
+            kinds=("free",),
+        ),
     )
 
     k_config: tuple[int, ...] = (3, 2, 1)
