@@ -102,12 +102,11 @@ class Batch(ABC):
 class _Transformers(Batch):
     """A batch over copies of the cache; the target's own stays that of the prompt."""
 
-    def __init__(self, run: Run, logits: np.ndarray) -> None:
+    def __init__(self, run: Run, target: TransformersTarget, logits: np.ndarray) -> None:
         super().__init__(run, logits)
-        assert isinstance(run.target, TransformersTarget)  # noqa: S101 - `begin` saw to it
-        self.module, self.window = run.target.module, run.target.window
-        self.cache = copy.copy(run.target.cache)
-        self.cache.layers = [copy.copy(layer) for layer in run.target.cache.layers]
+        self.module, self.window = target.module, target.window
+        self.cache = copy.copy(target.cache)
+        self.cache.layers = [copy.copy(layer) for layer in target.cache.layers]
         self.mask = np.ones((1, self.start), bool)
 
     @torch.no_grad()
@@ -136,10 +135,9 @@ class _Transformers(Batch):
 class _Compiled(Batch):
     """A shared path in the one cache; what each continuation has of its own is passed again, or put back."""
 
-    def __init__(self, run: Run, logits: np.ndarray) -> None:
+    def __init__(self, run: Run, target: CompiledTarget, logits: np.ndarray) -> None:
         super().__init__(run, logits)
-        assert isinstance(run.target, CompiledTarget)  # noqa: S101 - `begin` saw to it
-        self.decoder = run.target.compiled.decoder
+        self.decoder = target.compiled.decoder
         self.own: list[list[int]] = [[]]  # tokens behind the shared path
         self.kept: list[list[tuple[np.ndarray, np.ndarray]]] = [[]]  # keys and values of the first ones of them
 
@@ -221,12 +219,15 @@ def begin(run: Run, copies: int = 1) -> Batch:
     """
     if copies < 1:
         raise ArgumentError(f"copies={copies}: at least 1")
-    kinds = {TransformersTarget: _Transformers, CompiledTarget: _Compiled}
-    found = [batch for kind, batch in kinds.items() if isinstance(run.target, kind)]
-    if not found:
-        raise ArgumentError(f"several continuations on a {type(run.target).__name__}: wanted a transformers model "
-                            "or what workbench.compile returned")  # fmt: skip
-    batch: Batch = found[0](run, run.prefill().logits[-1])
+    target = run.target
+    batch: Batch
+    if isinstance(target, TransformersTarget):
+        batch = _Transformers(run, target, run.prefill().logits[-1])
+    elif isinstance(target, CompiledTarget):
+        batch = _Compiled(run, target, run.prefill().logits[-1])
+    else:
+        what = type(target).__name__
+        raise ArgumentError(f"several continuations on a {what}: a transformers model, or what workbench.compile made")
     batch.select([0] * copies)
     return batch
 

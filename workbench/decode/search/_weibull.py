@@ -80,20 +80,22 @@ def fit_mixture(log_x: np.ndarray) -> Mixture:
 
 
 def _climb(log_x: np.ndarray, chance: np.ndarray) -> Mixture:
-    """Expectation and maximisation from the chances of the first component."""
-    chance = np.clip(chance, 0.05, 0.95)
-    best: Mixture | None = None
+    """Expectation and maximisation from the chances of the one component, as long as the likelihood grows."""
+    best = _maximised(log_x, np.clip(chance, 0.05, 0.95))
     for _ in range(ROUNDS):
-        share = float(np.clip(chance.mean(), *SHARES))
-        first, second = fit(log_x, chance), fit(log_x, 1 - chance)
-        logs = np.stack([math.log(share) + first.log_density(log_x), math.log1p(-share) + second.log_density(log_x)])
-        top = logs.max(axis=0)
-        total = top + np.log(np.exp(logs - top).sum(axis=0))
-        likelihood = float(total.sum())
-        if best is not None and likelihood <= best.log_likelihood + 1e-9 * abs(likelihood):
+        found = _maximised(log_x, np.clip(best.chance_high(log_x), 1e-12, 1 - 1e-12))
+        if found.log_likelihood <= best.log_likelihood + 1e-9 * abs(best.log_likelihood):
             break
-        pair = (share, first, second) if first.log_mean >= second.log_mean else (1 - share, second, first)
-        best = Mixture(*pair, likelihood)
-        chance = np.clip(np.exp(logs[0] - total), 1e-12, 1 - 1e-12)
-    assert best is not None  # noqa: S101 - the first round sets it
+        best = found
     return best
+
+
+def _maximised(log_x: np.ndarray, chance: np.ndarray) -> Mixture:
+    """The most likely two components of values that come from the first with these chances."""
+    share = float(np.clip(chance.mean(), *SHARES))
+    parts = [(share, fit(log_x, chance)), (1 - share, fit(log_x, 1 - chance))]
+    logs = np.stack([math.log(s) + w.log_density(log_x) for s, w in parts])
+    top = logs.max(axis=0)
+    likelihood = float((top + np.log(np.exp(logs - top).sum(axis=0))).sum())
+    (share, high), (_, low) = sorted(parts, key=lambda part: -part[1].log_mean)
+    return Mixture(share, high, low, likelihood)

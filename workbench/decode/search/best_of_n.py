@@ -50,7 +50,7 @@ class BestOfN(Search):
     claim: ClassVar[Claim] = Claim(
         "The answer that most of several drawn answers come to is right more often than the greedy one.",
         "arithmetic and common sense, models of 20 to 540 billion parameters, 40 answers",
-        more_right("right answers by votes of 16, less those of greedy decoding", votes_and_greedy, "add", 24),
+        more_right("right answers by votes of 16, less those of greedy decoding", votes_and_greedy, "add", 80),
     )
 
     n: int = 8

@@ -82,7 +82,7 @@ class RPC(Search):
     claim: ClassVar[Claim] = Claim(
         "Half as many texts are as good as self-consistency: 8 against 16, right answers at most 0.03 fewer.",
         "MATH, MathOdyssey, OlympiadBench, AIME; models of 7 billion parameters, up to 128 texts",
-        more_right("right answers of RPC with 8 texts, less those of votes of 16", half_and_votes, "add", 24, -0.03),
+        more_right("right answers of RPC with 8 texts, less those of votes of 16", half_and_votes, "add", 80, -0.03),
     )
 
     n: int = 16
