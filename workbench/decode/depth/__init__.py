@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from workbench.decode.depth import cola, dynamic_exit, free  # noqa: F401 - importing registers
+from workbench.decode.depth.layer_paths import LayerPath, LayerPaths, layer_paths
+from workbench.decode.depth.lens import TunedLens
+from workbench.decode.depth.training import train_lens
+
+__all__ = ["LayerPath", "LayerPaths", "TunedLens", "layer_paths", "train_lens"]
