@@ -24,6 +24,7 @@ from workbench.decode.run import Run
 from workbench.decode.sampling import Sampler
 from workbench.decode.target import CompiledTarget, Forward, Target, TransformersTarget, as_target
 from workbench.decode.trace import KINDS, Trace
+from workbench.decode.training.heads import train_heads
 from workbench.decode.tree import DraftTree, merge
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "merge",
     "registry",
     "resolve",
+    "train_heads",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from workbench.decode.speculative import (  # noqa: F401 - importing registers
     auto,
     draft_model,
+    hydra,
     layer_skip,
+    medusa,
     multi_candidate,
     opt_tree,
     prompt_lookup,
