@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workbench._citation import Citation
+from workbench.claims import Claim
 from workbench.decode._method import decoder
+from workbench.decode.claims import FasterThan
 from workbench.decode.run import Run
 from workbench.decode.speculative._base import Drafter, Speculative
 from workbench.decode.speculative.gate import ChainYield, Yield, gated
@@ -52,6 +54,12 @@ class PromptLookup(Speculative):
         "draft = the k tokens behind an earlier occurrence of the last n tokens, n as large as can be"
     )
     citation: ClassVar[Citation] = Citation("Apoorv Saxena", "Prompt Lookup Decoding", 2023, "", "GitHub")
+    claim: ClassVar[Claim] = Claim(
+        "Where the answer says again what stands in the prompt, at least twice as many tokens a second, the same text.",
+        "2 to 4 times where the input grounds the answer, 2.4 on average over summaries and questions about a context; "
+        "a model of 7 billion parameters on a GPU.",
+        FasterThan(at_least=2.0, kinds=("repeat", "echo", "edit", "extract")),
+    )
 
     draft_tokens: int = 15
     max_ngram: int = 12

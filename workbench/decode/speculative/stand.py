@@ -21,7 +21,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from workbench._citation import Citation
+from workbench.claims import Claim
 from workbench.decode._method import decoder
+from workbench.decode.claims import TokensPerForward
 from workbench.decode.run import Run
 from workbench.decode.speculative._base import Drafter, Speculative
 from workbench.decode.speculative._ngrams import Ngrams, likeliest
@@ -73,6 +75,19 @@ class Stand(Speculative):
         "Accelerated Test-Time Scaling with Model-Free Speculative Sampling",
         2025,
         "2506.04708",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "Drawn drafts with stored probabilities are accepted more often than Token Recycling's chosen ones, when texts "
+        "are sampled.",
+        "14 to 28 % more throughput than other methods without training; reasoning models of 7 to 14 billion "
+        "parameters on AIME, GPQA and LiveCodeBench, temperature 0.6, many texts per question.",
+        TokensPerForward(
+            at_least=1.0,
+            than="token-recycling",
+            temperature=0.6,
+            parameters={"gate": False},
+            than_parameters={"gate": False, "context": 1},
+        ),
     )
 
     nodes: int = 15
