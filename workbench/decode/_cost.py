@@ -27,6 +27,8 @@ class Cost:
         Tokens that went through those passes of the target.
     prefill_seconds, decode_seconds
         For the prompt, and for all after it.
+    from_prompt
+        Tokens that the prompt's pass yields: 1, or 0 where there is none, as in masked diffusion.
     """
 
     tokens: int
@@ -35,16 +37,17 @@ class Cost:
     verified: int
     prefill_seconds: float
     decode_seconds: float
+    from_prompt: int = 1
 
     @property
     def tokens_per_forward(self) -> float:
         """Tokens after the first (which the prompt's pass yields) per pass of the target; NaN without passes."""
-        return (self.tokens - 1) / self.target_forwards if self.target_forwards > 0 else float("nan")
+        return (self.tokens - self.from_prompt) / self.target_forwards if self.target_forwards > 0 else float("nan")
 
     @property
     def tokens_per_second(self) -> float:
         """Of decoding alone."""
-        return (self.tokens - 1) / self.decode_seconds if self.decode_seconds > 0 else float("nan")
+        return (self.tokens - self.from_prompt) / self.decode_seconds if self.decode_seconds > 0 else float("nan")
 
     def table(self) -> list[tuple[str, Any]]:
         """Names and figures."""
@@ -106,7 +109,7 @@ def cost_of(trace: Trace) -> Cost:
     forwards = int(trace.columns["target_forwards"].max(initial=0)) - before
     drafts = int(trace.columns["draft_forwards"].max(initial=0))
     total = float(kinds.max(initial=0.0))
-    return Cost(len(trace.tokens), forwards, drafts, verified, first, total - first)
+    return Cost(len(trace.tokens), forwards, drafts, verified, first, total - first, min(1, prefill.size))
 
 
 def acceptance_of(trace: Trace) -> Acceptance:
