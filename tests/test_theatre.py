@@ -275,6 +275,18 @@ def test_a_page_of_its_own_needs_nothing_else(tmp_path: Path) -> None:
     assert "<b>" not in page.split('id="state">')[1].split("</script>")[0]
 
 
+def test_words_without_spaces_are_told_apart() -> None:
+    box = made.Made()
+    box.emit(0)
+    box.emit(6)
+    tight = box.done("x")
+    where = TRACES["plain"].provenance
+    apart = replay(box.recorder.finish("x", {}, [0], lambda t: f"<{t}>", where))
+    assert not replay(tight).loose
+    assert apart.loose
+    assert "<0> <6>" in apart.to_text()
+
+
 def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench_widgets._theatre_state.LIMIT", 1000)
     with pytest.raises(ArgumentError, match="detail=False"):

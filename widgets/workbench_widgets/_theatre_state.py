@@ -32,6 +32,7 @@ def stage(replay: Replay) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "passes": [[n, v] for n, v in replay.passes],
         "measured": replay.measured,
         "layers": replay.layers,
+        "loose": replay.loose,
         "depths": int(replay.drafts.accepted.shape[1]) if len(replay.drafts) else 0,
         "tops": int(trace.top_token.shape[1]),
     }

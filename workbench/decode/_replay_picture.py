@@ -51,13 +51,14 @@ def _text(replay: Replay) -> render.Section:
         f'<span style="margin-right:14px;white-space:nowrap">{_styled(LOOKS[o][0], o)} {n}</span>'
         for o, n in counts.most_common()
     )
-    body = "".join(_token(replay, p) for p in placed[:_SHOWN])
+    gap = " " if replay.loose else ""
+    body = gap.join(_token(replay, p) for p in placed[:_SHOWN])
     more = f" … and {len(placed) - _SHOWN} tokens" if len(placed) > _SHOWN else ""
     shown = (
         f'<p style="margin:4px 0">{legend}</p><p style="margin:6px 0;white-space:pre-wrap;overflow-wrap:anywhere;'
         f'line-height:1.9">{body}{more}</p>'
     )
-    said = "".join(replay.trace.piece(p.token) for p in placed)
+    said = gap.join(replay.trace.piece(p.token) for p in placed)
     tally = ", ".join(f"{LOOKS[o][0]} {n}" for o, n in counts.most_common())
     return render.Section("Text", f"{said}\n\n{tally}", shown)
 

@@ -137,6 +137,11 @@ class Replay(Result):
         }  # fmt: skip
         return tuple(p for p in PANELS if has[p])
 
+    @cached_property
+    def loose(self) -> bool:
+        """Whether tokens are whole words that hold no spaces of their own, as in tiny vocabularies."""
+        return not any(char.isspace() for piece in self.trace.pieces.values() for char in piece)
+
     @property
     def _branches(self) -> int:
         """Hypotheses that begin side by side, or part."""

@@ -9,7 +9,7 @@ const MASK = "▒▒";
 
 function promptOf(play) {
   const hidden = Math.max(0, play.prompt.length - PROMPT_SHOWN);
-  const text = play.prompt.slice(hidden).join("");
+  const text = play.prompt.slice(hidden).join(play.loose ? " " : "");
   return el("span", { class: "wb-th-prompt" }, hidden ? el("em", { text: `(${hidden} tokens before) … ` }) : null, text);
 }
 
@@ -36,7 +36,7 @@ export function createText(play, pick) {
   const legend = createLegend(play);
   const guess = el("span", { class: "wb-th-guess" });
   const list = el("span", { role: "listbox", tabindex: "0", class: "wb-th-tokens", "aria-label": "Tokens of the answer: arrow keys walk" }, [...spans.values()]);
-  const box = el("div", { class: "wb-th-text" }, promptOf(play), list, guess);
+  const box = el("div", { class: `wb-th-text${play.loose ? " wb-th-loose" : ""}` }, promptOf(play), list, guess);
   const stamp = Math.random().toString(36).slice(2, 8);
   let [upto, now, marked, guessed, cursor] = [-1, -1, [], -2, null];
 
@@ -81,7 +81,7 @@ export function createText(play, pick) {
     const leader = play.has("search") && play.frames.tokens[frame] > 0 && !shownAny() ? play.search.leader[frame] : -1;
     if (leader === guessed) return;
     guessed = leader;
-    guess.textContent = leader < 0 ? "" : play.path(leader).map((n) => shownText(play.piece(play.events.token[play.search.row[n]]))).join("");
+    guess.textContent = leader < 0 ? "" : play.path(leader).map((n) => shownText(play.piece(play.events.token[play.search.row[n]]))).join(play.loose ? " " : "");
     list.classList.toggle("wb-th-aside", leader >= 0);
   }
   const shownAny = () => [...tally.values()].some((n) => n > 0);
