@@ -179,7 +179,7 @@ class _EarlyLayers(Drafter):
             self._judge({d: s[:rows] for d, s in self.target.states.items()}, own)
         self.run.trace.notes |= {
             "layers": self.target.depth,
-            "head_layers": self.head,
+            "head_layers": head_layers(self.target),
             "layers_run": self.target.layers_run,
             "heads_run": self.target.heads_run,
             "rates": {str(e): self.rate(e) for e in self.right},

@@ -6,7 +6,8 @@
     then Adam on KL(p_L | lens), softmax over the most frequent tokens
 
 Departs from Belrose et al. (2023), who start at A = 0 and train for 250 steps of 2^18 tokens with SGD: from there, in
-the minutes that we have, the KL stays far above that of the closed form (measured on the default model, see README).
+240 steps of 256 tokens at rank 64, the KL of the default model stayed at 2.4 after layer 24, where the closed form has
+0.68 and Adam behind it 0.58 (held-back text, natural logarithms). Rank 64 of the closed form had 1.2: A is kept whole.
 """
 
 from __future__ import annotations
