@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from workbench.jobs import Progress, Step
 from workbench.prune import Citation, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("lab", "prune", "eval", "models", "methods", "replicate")
+NAMES = ("lab", "prune", "eval", "models", "methods", "decoders", "generate", "check-lossless", "replicate")
 
 
 def info(name: str, needs: tuple[str, ...] = ()) -> SimpleNamespace:
@@ -126,7 +127,7 @@ def test_examples_in_the_help_parse() -> None:
             words = line.split("  #")[0].split()
             if words[:1] == ["workbench"] and "--help" not in words:
                 command = " ".join(line.strip().split("  ")[0].split()).replace("...", "")
-                parser.parse_args(command.split()[1:])
+                parser.parse_args(shlex.split(command)[1:])
                 found += 1
     assert found > 15
 

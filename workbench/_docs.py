@@ -30,6 +30,7 @@ FAMILY_NAMES = {
     "qwen3": "Qwen 3",
     "smollm3": "SmolLM3",
 }
+PROMISES = {"greedy": "greedy text", "distribution": "distribution", "lossy": "neither"}
 LAYOUTS = {
     "separate": "query, key and value apart",
     "stacked": "in one weight, one after the other",
@@ -49,12 +50,13 @@ def removed(info: MethodInfo) -> str:
     return ", ".join(UNITS[unit] for unit in info.units)
 
 
-def short(paper: Citation | None) -> str:
+def short(paper: Citation | None, none: str = "none: a control") -> str:
     """Authors by last name, year and a link."""
     if paper is None:
-        return "none: a control"
-    names = [name.split()[-1] for name in paper.authors.split(", ")]
-    who = names[0] if len(names) == 1 else " and ".join(names) if len(names) == 2 else f"{names[0]} et al."
+        return none
+    names = [name.split()[-1] for name in paper.authors.removesuffix(" et al.").split(", ")]
+    more = len(names) > 2 or paper.authors.endswith(" et al.")
+    who = f"{names[0]} et al." if more else " and ".join(names)
     link = f"[arXiv:{paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else paper.venue
     return f"{who} {paper.year}, {link}"
 
@@ -63,6 +65,17 @@ def methods_table() -> str:
     """All methods as a Markdown table."""
     rows = [(f"`{i.name}`", i.title, removed(i), needed(i), f"`{i.formula}`", short(i.citation)) for i in methods()]
     return markdown(("Name", "Method", "Prunes", "Reads", "Score: higher stays", "Paper"), rows)
+
+
+def decoders_table() -> str:
+    """All ways of decoding as a Markdown table."""
+    from workbench.decode import decoders
+
+    rows = [
+        (f"`{d.name}`", d.title, d.family, PROMISES[d.promises], f"`{d.formula}`", short(d.citation, "-"))
+        for d in decoders()
+    ]
+    return markdown(("Name", "Method", "Family", "Keeps", "Rule", "Paper"), rows)
 
 
 def families_table() -> str:

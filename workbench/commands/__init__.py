@@ -4,8 +4,34 @@ A new subcommand is a new module here and its name in `COMMANDS`. Torch is impor
 only, so that ``--help`` answers at once.
 """
 
-from workbench.commands import bench, evaluate, lab, methods, models, prune, replicate
+from workbench.commands import (
+    bench,
+    bench_decode,
+    check_lossless,
+    decoders,
+    evaluate,
+    generate,
+    lab,
+    methods,
+    models,
+    prune,
+    replicate,
+    train_heads,
+)
 
-COMMANDS = (lab, prune, evaluate, models, methods, replicate, bench)
+COMMANDS = (
+    lab,
+    prune,
+    evaluate,
+    models,
+    methods,
+    decoders,
+    generate,
+    check_lossless,
+    replicate,
+    bench,
+    bench_decode,
+    train_heads,
+)
 
 __all__ = ["COMMANDS"]

@@ -60,7 +60,8 @@ def short(info: MethodInfo) -> str:
     paper = info.citation
     if paper is None:
         return "-"
-    authors = paper.authors.split(",")[0] + (" et al." if "," in paper.authors else "")
+    first = paper.authors.removesuffix(" et al.").split(",")[0]
+    authors = first + (" et al." if first != paper.authors else "")
     return f"{authors} {paper.year}" + (f", arXiv:{paper.arxiv}" if paper.arxiv else "")
 
 
