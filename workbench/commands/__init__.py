@@ -11,6 +11,7 @@ from workbench.commands import (
     decoders,
     evaluate,
     generate,
+    kv,
     lab,
     methods,
     models,
@@ -31,6 +32,7 @@ COMMANDS = (
     replicate,
     bench,
     bench_decode,
+    kv,
     train_heads,
 )
 

@@ -66,7 +66,7 @@ class KVMethod(ABC):
     name, title, formula, citation, claim
         As with pruning methods.
     observes
-        How many of the newest queries `score` wants to see.
+        How many of the newest queries `score` wants to see, at most 128.
     always
         Whether keys are dropped at every step of decoding too, not only after the prompt.
     sinks, recent

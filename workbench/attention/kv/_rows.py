@@ -70,6 +70,14 @@ class Rows:
         """Only rows that stand before a position."""
         self.length = int((self.positions < length).sum())
 
+    def copy(self) -> Rows:
+        """The same rows in memory of their own."""
+        other = Rows(self.keys.shape[1], self.length + 64)
+        for name in ("_keys", "_values", "_positions", "_mass"):
+            getattr(other, name)[: self.length] = getattr(self, name)[: self.length]
+        other.length = self.length
+        return other
+
     def _move(self, rows: slice | torch.Tensor, capacity: int) -> None:
         for name in ("_keys", "_values", "_positions", "_mass"):
             old = getattr(self, name)[rows]

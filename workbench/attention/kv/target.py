@@ -20,6 +20,8 @@ from workbench.decode.target import Forward, Target
 from workbench.errors import ArgumentError, ModelError
 from workbench.models import as_lm
 
+OBSERVED = 128  # newest queries that are remembered
+
 
 class CompressedTarget(Target):
     """A transformers model whose cache a method makes smaller after the prompt (and while decoding, if it does so).
@@ -101,6 +103,22 @@ class CompressedTarget(Target):
             self._shrink(layer, int(size))
         self._size = int(size)
 
+    def fork(self, method: str | KVMethod | None, budget: float = 0.25, **parameters: Any) -> CompressedTarget:
+        """Another target over the same model that has read the same, with a copy of the cache; not compressed yet.
+
+        Raises
+        ------
+        ArgumentError
+            If this one has dropped keys already.
+        """
+        if self._size is not None:
+            raise ArgumentError("the cache is compressed already: fork it before")
+        other = CompressedTarget(self.lm, method, budget, **parameters)
+        other._length, other._newest = self._length, self._newest
+        other._layers = [[rows.copy() for rows in layer] for layer in self._layers]
+        other._queries = [q.clone() for q in self._queries]
+        return other
+
     def prompt_read(self) -> None:
         """Compress."""
         self.compress()
@@ -155,11 +173,10 @@ class CompressedTarget(Target):
             p = torch.softmax(scores.masked_fill_(hidden, -1e30), -1)
             rows.attended(p.sum((0, 1)))
             outputs.append(p @ rows.values)
-        if self.method is not None:
-            newest = passing.query.float() * passing.scaling
-            held = self._queries[passing.layer]
-            both = torch.cat([held, newest], 1) if held.numel() else newest
-            self._queries[passing.layer] = both[:, -max(1, self.method.observes) :].clone()
+        newest = passing.query.float() * passing.scaling
+        held = self._queries[passing.layer]
+        both = torch.cat([held, newest], 1) if held.numel() else newest
+        self._queries[passing.layer] = both[:, -OBSERVED:].clone()
         return torch.cat(outputs).to(passing.query.dtype)
 
     def _shrink(self, layer: int, budget: int) -> None:
@@ -171,7 +188,7 @@ class CompressedTarget(Target):
         views = [
             HeadView(
                 layer, h, rows.keys, rows.values, rows.positions, rows.mass,
-                self._queries[layer][h * group : (h + 1) * group], self._length,
+                self._queries[layer][h * group : (h + 1) * group, -max(1, method.observes) :], self._length,
             )
             for h, rows in enumerate(heads)
         ]  # fmt: skip
