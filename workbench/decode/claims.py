@@ -197,7 +197,7 @@ class TokensPerForward(_Against):
     def pair(self, context: DecodingContext, name: str, item: Any, seed: int) -> tuple[float, float]:
         """Tokens per pass of both."""
         own, other = self.both(context, name, item, seed)
-        return own.trace.cost.tokens_per_forward, other.trace.cost.tokens_per_forward
+        return _positive(own.trace.cost.tokens_per_forward), _positive(other.trace.cost.tokens_per_forward)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +214,12 @@ class FasterThan(_Against):
     def pair(self, context: DecodingContext, name: str, item: Any, seed: int) -> tuple[float, float]:
         """Tokens per second of both, the prompt's pass not counted."""
         own, other = self.both(context, name, item, seed)
-        return own.trace.cost.tokens_per_second, other.trace.cost.tokens_per_second
+        return _positive(own.trace.cost.tokens_per_second), _positive(other.trace.cost.tokens_per_second)
+
+
+def _positive(figure: float) -> float:
+    """NaN instead, where an answer ended at once."""
+    return figure if figure > 0 else math.nan
 
 
 Figures = Callable[[DecodingContext, str, Any, int], tuple[float, float]]
