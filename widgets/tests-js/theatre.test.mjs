@@ -82,6 +82,8 @@ test("the text after a frame, what is newest, and what is told of a token", () =
   assert.deepEqual(play.told(0).top.map((t) => t.text), [" a", " b"]);
   assert.deepEqual(play.acceptance(1), [{ hits: 1, rounds: 1 }, { hits: 0, rounds: 1 }]);
   assert.equal(m.frameText(play, 1), "step 1 of 1: +2, 3 tokens, 2.00 a pass, 0.20 s");
+  play.frames.target.fill(1);
+  assert.deepEqual(m.beforeFirst(play), { tokens: 0, seconds: 0 }, "without a pass for the prompt all tokens were decoded");
 });
 
 test("three clocks: steps, tokens, seconds", () => {

@@ -14,14 +14,16 @@ function render({ model, el: host }) {
   const bytes = bytesOf(model.get("data"), Uint8Array);
   const plays = model.get("plays").map((header) => createPlay(header, bytes.buffer));
   const paired = plays.length > 1;
-  const stages = plays.map((play, i) => createStage(play, paired ? `${play.method}, ${i ? "right" : "left"}` : play.method));
+  const same = paired && plays[0].method === plays[1].method;
+  const names = plays.map((play, i) => (same ? `${play.method} (${i ? "right" : "left"})` : play.method));
+  const stages = plays.map((play, i) => createStage(play, names[i]));
   let [mode, clock, position] = ["step", createClock("step", plays), 0];
 
   function seek(next) {
     position = next;
     const frames = clock.frames(position);
     frames.forEach((frame, i) => stages[i].show(frame));
-    const text = plays.map((play, i) => (paired ? `${play.method}: ` : "") + frameText(play, frames[i])).join(" · ");
+    const text = plays.map((play, i) => (paired ? `${names[i]}: ` : "") + frameText(play, frames[i])).join(" · ");
     transport.update({ position, clock, text });
     root.dataset.position = String(position);
   }

@@ -2,7 +2,7 @@
 
 import { el, put, svg } from "./dom.js";
 import { linePath, percent, scale, significant, ticks } from "./maths.js";
-import { costAt, payoffs, spentText } from "./theatre_maths.js";
+import { beforeFirst, costAt, payoffs, spentText } from "./theatre_maths.js";
 
 const PLOT = { width: 380, height: 190, left: 34, right: 12, top: 10, bottom: 34 };
 const INSIDE = { left: PLOT.left, right: PLOT.width - PLOT.right, top: PLOT.top, bottom: PLOT.height - PLOT.bottom };
@@ -28,6 +28,7 @@ function createProgress(play) {
   const y = scale(0, high, INSIDE.bottom, INSIDE.top);
   const step = Math.max(1, Math.floor(play.count / 400));
   const points = Array.from(f.target, (n, i) => [x(n), y(f.tokens[i])]).filter((_, i) => i % step === 0 || i === end);
+  if (f.target[0] > 0) points.unshift([x(0), y(0)]);
   const both = Math.min(most, high);
   const dot = svg("circle", { class: "wb-th-dot", r: 4.5 });
   const label = high > 0 && most > 0 ? `${f.tokens[end]} tokens in ${f.target[end]} passes` : "";
@@ -104,9 +105,10 @@ export function createCost(play) {
     payoff ? [el("div", { class: "wb-th-charts" }, both), figure("Circles: what passes brought. Line: what they cost", payoff.element, payoff.note)] : both));
   function update(frame) {
     const f = play.frames;
-    const after = f.seconds[frame] - f.seconds[0];
-    const shown = [f.tokens[frame], f.target[frame], f.target[frame] ? significant((f.tokens[frame] - f.tokens[0]) / f.target[frame]) : "–", f.seconds[frame].toFixed(2),
-      after > 0 ? significant((f.tokens[frame] - f.tokens[0]) / after) : "–"];
+    const before = beforeFirst(play);
+    const [gained, after] = [f.tokens[frame] - before.tokens, f.seconds[frame] - before.seconds];
+    const shown = [f.tokens[frame], f.target[frame], f.target[frame] ? significant(gained / f.target[frame]) : "–", f.seconds[frame].toFixed(2),
+      after > 0 ? significant(gained / after) : "–"];
     shown.forEach((value, i) => { values[i].textContent = String(value); });
     for (const part of parts) part.update(frame);
     payoff?.update(frame);

@@ -126,7 +126,7 @@ export function createUnmask(play) {
     const change = play.places.has(map.places[x]) ? play.standing(map.places[x], map.first + y) : -1;
     return `place ${map.places[x]}, step ${step}: ${change >= 0 && play.changes.token[change] >= 0 ? `“${visible(play.piece(play.changes.token[change]))}” stands` : "masked"}`;
   };
-  const text = `Steps (down) by place (across): ${map.cells.filter((c) => c.out).length} tokens unmasked in ${map.rows} steps`;
+  const text = `Steps (down) by place (across): ${map.cells.filter((c) => c.out).length} tokens unmasked in ${map.rows} step${map.rows === 1 ? "" : "s"}`;
   const shown = createMap(map, { label: text, describe, paint, ends: ["unsure", "sure"] });
   const note = el("p", { class: "wb-faint", text: `${text}. Bright is sure; grey below: it stands.` });
   function update(frame) {

@@ -134,12 +134,18 @@ export function costAt(passes, n) {
   return va + ((vb - va) * (n - a)) / (b - a);
 }
 
+/** Tokens and seconds that came with the prompt, before the first pass that decodes; none where there is no such pass. */
+export function beforeFirst(play) {
+  const f = play.frames;
+  return f.target[0] > 0 ? { tokens: 0, seconds: 0 } : { tokens: f.tokens[0], seconds: f.seconds[0] };
+}
+
 /** One line about a frame, for the readout and for screen readers. */
 export function frameText(play, frame) {
   const f = play.frames;
   const gained = f.gained[frame];
   const many = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
-  const rate = f.target[frame] > 0 ? `, ${significant((f.tokens[frame] - f.tokens[0]) / f.target[frame])} a pass` : "";
+  const rate = f.target[frame] > 0 ? `, ${significant((f.tokens[frame] - beforeFirst(play).tokens) / f.target[frame])} a pass` : "";
   return `step ${f.label[frame]} of ${f.label[play.count - 1]}: ${gained >= 0 ? "+" : "−"}${Math.abs(gained)}, ${many(f.tokens[frame], "token")}${rate}, ${f.seconds[frame].toFixed(2)} s`;
 }
 

@@ -30,7 +30,7 @@ export function createToken(play) {
     }
     const t = guess ?? play.told(change);
     put(title, el("span", { class: `wb-th-token wb-th-${t.origin}`, text: visible(t.text) }));
-    about.textContent = `${guess ? "newest token of the best hypothesis" : originText(t.origin, t.number)} · step ${t.step} · place ${t.place}`;
+    about.textContent = `${guess ? "newest token of the best hypothesis" : originText(t.origin, t.number)}${t.origin === "unmasked" ? "" : ` · step ${t.step}`} · place ${t.place}`;
     put(figures, FIGURES.filter(([key]) => Number.isFinite(t[key])).map(([key, name, hint]) =>
       el("div", { title: hint }, el("dt", { text: name }), el("dd", { text: significant(t[key]) }))));
     list.setAttribute("aria-label", `The target's most likely tokens at place ${t.place}`);
