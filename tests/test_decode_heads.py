@@ -252,7 +252,12 @@ def test_fields_and_rules(lm: LM) -> None:
     assert isinstance(Medusa().rule(run, False), Greedy)
     assert isinstance(Medusa().rule(warm, False), Certain)
     assert Medusa(acceptance="typical", epsilon=0.2, delta=0.5).rule(warm, False) == Typical(0.2, 0.5)
-    for wrong, said in (({"nodes": 0}, "nodes=0"), ({"tree": "oak"}, "tree"), ({"acceptance": "any"}, "acceptance")):
+    for wrong, said in (
+        ({"nodes": 0}, "nodes=0"),
+        ({"tree": "oak"}, "tree"),
+        ({"acceptance": "any"}, "acceptance"),
+        ({"epsilon": 0}, "epsilon=0"),
+    ):
         with pytest.raises(WorkbenchError, match=said):
             Hydra(**wrong)
     assert "Heads" in str(Hydra(heads=random_heads(lm, "hydra")).parameters["heads"])

@@ -60,6 +60,8 @@ class WithHeads(Speculative):
             raise unknown("tree", self.tree, TREES)
         if self.acceptance not in ACCEPTANCE:
             raise unknown("acceptance", self.acceptance, ACCEPTANCE)
+        if not (0 < self.epsilon <= 1 and 0 < self.delta <= 1):
+            raise ArgumentError(f"epsilon={self.epsilon}, delta={self.delta}: above 0, at most 1")
 
     def rule(self, run: Run, sampled: bool) -> Rule:
         """The exact rule, or the paper's."""
