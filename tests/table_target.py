@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 
-from workbench.decode.target import Forward, Target, visible
+from workbench.decode.target import Forward, Target
+from workbench.decode.tree import visible
 
 
 class TableTarget(Target):

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from workbench.decode.tree import visible
 from workbench.errors import ArgumentError, ModelError
 from workbench.execute.compiled import Compiled
 from workbench.models import LM, as_lm
@@ -267,17 +268,6 @@ def as_target(model: Any) -> Target:
         model.crop()
         return model
     return CompiledTarget(model) if isinstance(model, Compiled) else TransformersTarget(as_lm(model))
-
-
-def visible(parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which tokens of a tree see which, bool [T, T], each itself too; and depths int64 [T], 0 below the cache."""
-    count = len(parents)
-    seen, depth = np.eye(count, dtype=bool), np.zeros(count, np.int64)
-    for n, p in enumerate(parents):
-        if p >= 0:
-            seen[n] |= seen[p]
-            depth[n] = depth[p] + 1
-    return seen, depth
 
 
 def _layers(cache: DynamicCache) -> list[Any]:

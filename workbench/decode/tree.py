@@ -141,3 +141,14 @@ def merge(trees: Sequence[DraftTree], most: int | None = None) -> DraftTree:
         return merged
     order = np.argsort(merged.depth, kind="stable")
     return merged.select(order[:most].tolist())
+
+
+def visible(parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens of a tree see which, bool [T, T], each itself too; and depths int64 [T], 0 below the cache."""
+    count = len(parents)
+    seen, depth = np.eye(count, dtype=bool), np.zeros(count, np.int64)
+    for n, p in enumerate(parents):
+        if p >= 0:
+            seen[n] |= seen[p]
+            depth[n] = depth[p] + 1
+    return seen, depth

@@ -1,10 +1,12 @@
 """Beam search: the B most likely beginnings are kept, step by step, and the best finished text is said.
 
+Alex Graves. Sequence Transduction with Recurrent Neural Networks. 2012. arXiv:1211.3711 (section 2.5).
+
     score(y) = log p(y | x) / |y|^alpha          |y| counts the token that ends the text
 
 Running beams are compared by their sums, which are of one length; finished texts by their scores. The rules are those
 of transformers: of the 2 B best continuations the B best unfinished ones run on, those among the first B that end are
-finished. It is over when B texts are finished and
+finished. Departs from the paper in how lengths are compared and when it ends: it is over when B texts are finished and
 
     early_stopping=True       at once
     early_stopping=False      no running beam, at its present length, scores above the worst of them
@@ -20,6 +22,7 @@ Events: ``expand`` for every beam kept or finished (parent: the one it continues
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -91,6 +94,8 @@ class BeamSearch(Decoder):
 
     def __post_init__(self) -> None:
         check(self.width, self.early_stopping)
+        if not math.isfinite(self.alpha):
+            raise ArgumentError(f"alpha={self.alpha}: a finite number")
 
     def sampler(self, sampler: Sampler) -> Sampler:
         """Only one that draws nothing."""

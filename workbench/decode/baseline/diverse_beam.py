@@ -7,11 +7,13 @@ Diverse Beam Search: Decoding Diverse Solutions from Neural Sequence Models. 201
 
 The B beams are G groups of B / G; each is a beam search by the rules of `beam`. As in the authors' code, what a beam
 paid stays in its score while the group runs; the texts of all groups are then ranked by log p / |y|^alpha alone. One
-group is beam search. The dissimilarity is Hamming's, the paper's best; it has others.
+group is beam search. Departs from the paper: the dissimilarity is
+Hamming's alone, its best; it has others.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -89,9 +91,11 @@ class DiverseBeamSearch(Decoder):
 
     def __post_init__(self) -> None:
         check(self.width, self.early_stopping)
+        if not math.isfinite(self.alpha):
+            raise ArgumentError(f"alpha={self.alpha}: a finite number")
         if not 1 <= self.groups <= self.width or self.width % self.groups:
             raise ArgumentError(f"groups={self.groups}: a divisor of width={self.width}")
-        if self.penalty < 0:
+        if not 0 <= self.penalty < math.inf:
             raise ArgumentError(f"penalty={self.penalty}: 0 or more")
 
     def sampler(self, sampler: Sampler) -> Sampler:

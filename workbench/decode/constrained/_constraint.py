@@ -40,6 +40,9 @@ class Constraint(ABC):
         """Whether nothing but the end may follow."""
         return False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
 
 class Grammar(Constraint):
     """Texts of a grammar, by llguidance.
@@ -160,4 +163,7 @@ def _tokens_of(tokenizer: Any, vocabulary: int) -> Any:
     """Llguidance's view of a tokenizer, which takes a moment to build."""
     from llguidance.hf import from_tokenizer
 
-    return from_tokenizer(tokenizer, n_vocab=vocabulary)
+    try:
+        return from_tokenizer(tokenizer, n_vocab=vocabulary)
+    except ValueError as error:
+        raise ArgumentError(f"llguidance cannot read the model's tokenizer ({error}): pass constraint=") from error

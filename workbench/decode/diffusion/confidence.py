@@ -41,13 +41,13 @@ class Confidence(InRounds):
     title: ClassVar[str] = "Masked diffusion, all confident tokens at once"
     formula: ClassVar[str] = "keep all masked i with p(x_i | canvas) > tau, at least the highest"
     citation: ClassVar[Citation | None] = Citation(
-        "Wu, Zhang, Xue, Liu, Diao, Zhu, Luo, Han, Xie",
+        "Chengyue Wu et al.",
         "Fast-dLLM: Training-free Acceleration of Diffusion LLM by Enabling KV Cache and Parallel Decoding",
         2025,
         "2505.22618",
     )
     claim: ClassVar[Claim | None] = Claim(
-        "Unmasking all tokens above a confidence threshold at once saves most evaluations at hardly any loss",
+        "Unmasking all tokens above a confidence threshold at once saves most evaluations at hardly any loss.",
         "LLaDA-8B and Dream-7B on GSM8K, MATH, HumanEval, MBPP: up to 27.6 times the throughput, with a cache as well",
         FewerEvaluations(at_most=0.5),
     )

@@ -50,13 +50,13 @@ class LocalLeap(InRounds):
     title: ClassVar[str] = "LocalLeap: masked diffusion, relaxed around anchors"
     formula: ClassVar[str] = "keep c_i >= tau, and c_j >= rho within W places of such an i; at least the highest"
     citation: ClassVar[Citation | None] = Citation(
-        "Kong, Zhang, Liu, Wu, Tian, Zhou",
+        "Fanheng Kong et al.",
         "Accelerating Diffusion LLM Inference via Local Determinism Propagation",
         2025,
         "2510.07081",
     )
     claim: ClassVar[Claim | None] = Claim(
-        "A relaxed threshold around certain tokens cuts evaluations to 14.2 % of one by one at hardly any loss",
+        "A relaxed threshold around certain tokens cuts evaluations to 14.2 % of one by one at hardly any loss.",
         "LLaDA-8B and Dream-7B on reasoning and code: 6.94 times the throughput",
         FewerEvaluations(at_most=0.5),
     )

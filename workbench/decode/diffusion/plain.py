@@ -18,8 +18,10 @@ from typing import ClassVar
 import numpy as np
 
 from workbench._citation import Citation
+from workbench.claims import Claim
 from workbench.decode._method import decoder
 from workbench.decode.diffusion._base import InRounds, Proposal
+from workbench.decode.diffusion.checks import FewerEvaluations
 from workbench.errors import ArgumentError, unknown
 
 ORDERS = ("confidence", "random")
@@ -45,7 +47,12 @@ class Unmask(InRounds):
     title: ClassVar[str] = "Masked diffusion, k tokens at a time"
     formula: ClassVar[str] = "keep the k masked i of the highest p(x_i | canvas), then evaluate again"
     citation: ClassVar[Citation | None] = Citation(
-        "Nie, Zhu, You, Zhang, Ou, Hu, Zhou, Lin, Wen, Li", "Large Language Diffusion Models", 2025, "2502.09992"
+        "Shen Nie et al.", "Large Language Diffusion Models", 2025, "2502.09992"
+    )
+    claim: ClassVar[Claim | None] = Claim(
+        "Kept by confidence, two tokens an evaluation are as often right as one at a time in random order.",
+        "LLaDA-8B: keeping the most confident tokens beats keeping random ones on all benchmarks tried",
+        FewerEvaluations(at_most=0.75, parameters={"each": 2}, than_parameters={"order": "random"}),
     )
 
     def __post_init__(self) -> None:

@@ -51,13 +51,13 @@ class Radd(Diffusion):
     title: ClassVar[str] = "RADD: masked diffusion in time steps, cached"
     formula: ClassVar[str] = "at n = N..1 unmask each masked i with chance 1/n; evaluate only if one moves"
     citation: ClassVar[Citation | None] = Citation(
-        "Ou, Nie, Xue, Zhu, Sun, Li, Li",
+        "Jingyang Ou et al.",
         "Your Absorbing Discrete Diffusion Secretly Models the Conditional Distributions of Clean Data",
         2024,
         "2406.03736",
     )
     claim: ClassVar[Claim | None] = Claim(
-        "Leaving out evaluations that cannot differ makes sampling up to 3.5 times as fast, with the same samples",
+        "Leaving out evaluations that cannot differ makes sampling up to 3.5 times as fast, with the same samples.",
         "GPT-2 sizes on OpenWebText, 1024 tokens in up to 4096 steps, that is 4 steps per token; here 40 steps for 10",
         FewerEvaluations(
             than="radd", at_most=1 / 3.5, loss=0.0, parameters={"steps": 40},

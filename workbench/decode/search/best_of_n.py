@@ -7,7 +7,9 @@ Self-Consistency Improves Chain of Thought Reasoning in Language Models. 2022. a
 
     y = argmax score(y_i),   y_1 ... y_n ~ p(. | x)           of equals the first
 
-All grow in one batch. Events: ``expand`` per drawn token (branch: the answer's number; value: its log-probability so
+Departs from both: which scorer it is, is the user's choice. All grow in one batch.
+
+Events: ``expand`` per drawn token (branch: the answer's number; value: its log-probability so
 far), then ``score`` per answer, ``prune`` for those not taken, ``emit`` for the one that is.
 """
 

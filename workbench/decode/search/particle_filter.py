@@ -99,7 +99,7 @@ class ParticleFilter(Search):
             raise ArgumentError(f"particles={self.particles}: at least 1")
         if not self.step or (isinstance(self.step, int) and self.step < 1):
             raise ArgumentError(f"step={self.step!r}: a text that ends a step, or a number of tokens")
-        if self.tau <= 0:
+        if not self.tau > 0:
             raise ArgumentError(f"tau={self.tau}: a positive number")
         known = {"weights": WEIGHTS, "resampling": RESAMPLING, "choose": CHOOSE}
         for name, allowed in known.items():

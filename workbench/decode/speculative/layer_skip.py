@@ -1,7 +1,7 @@
 """Self-speculation by skipping layers: the draft model is the target without some of its layers.
 
 Jun Zhang, Jue Wang, Huan Li, Lidan Shou, Ke Chen, Gang Chen, Sharad Mehrotra. Draft & Verify: Lossless Large Language
-Model Acceleration via Self-Speculative Decoding. ACL 2024. arXiv:2309.08168.
+Model Acceleration via Self-Speculative Decoding. 2023 (ACL 2024). arXiv:2309.08168.
 
     draft:  h <- h + f_l(h)  for layers l not in S        target: for all layers        weights are shared
 
