@@ -69,8 +69,8 @@ def test_cancel_and_errors():
 
 def test_the_command_on_the_default_model(capsys, tmp_path):
     path = tmp_path / "kv.json"
-    asked = ["kv", "--tokens", "300", "--methods", "snapkv,streaming", "--tasks", "1", "--budget", "0.5", "--threads", "1"]
-    assert cli.main([*asked, "--json", str(path)]) == 0
+    asked = ["kv", "--tokens", "300", "--methods", "snapkv,streaming", "--tasks", "1", "--budget", "0.5"]
+    assert cli.main([*asked, "--threads", "1", "--json", str(path)]) == 0
     printed = capsys.readouterr().out
     assert "full cache" in printed
     assert "snapkv" in printed

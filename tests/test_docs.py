@@ -46,7 +46,7 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["methods", "families"])
+@pytest.mark.parametrize("name", ["methods", "families", "decoders"])
 def test_the_tables_are_those_of_the_registries(name):
     wanted = getattr(_docs, f"{name}_table")()
     assert between(name) == wanted, f"put the new table between the marks in README.md:\n{wanted}"
@@ -128,8 +128,9 @@ def test_the_commands_of_the_readme_parse():
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LOG.md"])
 def test_files_that_documents_name_exist(document):
     text = (ROOT / document).read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:workbench|tests|notebooks|widgets|kernels)/[\w/.]+)`|\]\(([^)#:]+)\)", text))
-    for path in {a or b for a, b in named} - {"workbench/prune/obd.py"}:
+    named = set(re.findall(r"`((?:workbench|tests|notebooks|widgets|kernels)/[\w/.]+)`", text))
+    named |= set(re.findall(r"\]\(([^)#:]+)\)", re.sub(r"`[^`]*`", "", text)))  # a formula is no link
+    for path in named - {"workbench/prune/obd.py"}:
         assert (ROOT / path).exists(), path
 
 
@@ -145,7 +146,7 @@ def test_the_method_of_the_guide_keeps_the_rules(tmp_path, monkeypatch):
         assert "1989, NeurIPS" in _docs.short(info.citation)
     finally:
         sys.modules.pop("guide_obd", None)
-    assert len(CONTRIBUTING.splitlines()) <= 110
+    assert len(CONTRIBUTING.splitlines()) <= 130
 
 
 def test_the_method_of_the_guide_is_in_our_style(tmp_path):
