@@ -394,7 +394,7 @@ def test_ctrl_c_ends_with_130() -> None:
         _, said = process.communicate(timeout=20)
     assert process.returncode == 130
     assert said == "workbench: cancelled: nothing was changed\n"
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 10  # and not the 60 s that it would have waited
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
