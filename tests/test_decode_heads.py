@@ -12,20 +12,24 @@ import torch
 import workbench
 from workbench.decode import as_target, generate
 from workbench.decode.acceptance import Certain, Greedy, Typical
+from workbench.decode.costs import VerifyCosts
 from workbench.decode.run import Run
 from workbench.decode.sampling import Sampler
+from workbench.decode.speculative._head_drafter import Trust
 from workbench.decode.speculative._head_tree import best_tree
 from workbench.decode.speculative._heads import Heads, as_heads
 from workbench.decode.speculative.hydra import Hydra
 from workbench.decode.speculative.medusa import Medusa
 from workbench.decode.training.heads import train_heads
 from workbench.decode.training.own_text import own_text
+from workbench.decode.tree import DraftTree
 from workbench.errors import ArgumentError, Cancelled, DataError, ModelError, WorkbenchError
 from workbench.jobs import Progress
 from workbench.models import LM
 from workbench.testing import tiny_lm
 
 METHODS = {"medusa": Medusa, "hydra": Hydra}
+WHOLE = {"gate": False, "lookup": 0}  # the heads' own draft
 SIZE, VOCABULARY = 32, 97
 PROMPTS = [[3 + n % 5, 10 + n, 20 + 3 * n % 50] for n in range(12)]
 SETTINGS = {"prompts": PROMPTS, "tokens": 24, "epochs": 3, "batch": 32, "every": 3, "vocabulary": 64}
@@ -89,6 +93,17 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.bfloat16).double()
 
 
+def in_groups(x: torch.Tensor) -> torch.Tensor:
+    """To one of 255 values in every 64."""
+    scale = x.reshape(-1, min(64, len(x))).abs().amax(1, keepdim=True) / 127
+    return (torch.round(x.reshape(scale.shape[0], -1) / scale) * scale).reshape(-1)
+
+
+def in_rows(x: torch.Tensor) -> torch.Tensor:
+    scale = x.abs().amax(1, keepdim=True) / 127
+    return torch.round(x / scale) * scale
+
+
 def reference_chances(lm: LM, heads: Heads, hidden: np.ndarray, tokens: list[int]) -> np.ndarray:
     """q over the heads' vocabulary for the guess behind ``tokens``, x_1 first: one guess at a time, in float64."""
     level = len(tokens) - 1
@@ -96,10 +111,10 @@ def reference_chances(lm: LM, heads: Heads, hidden: np.ndarray, tokens: list[int
     h = torch.from_numpy(hidden).double()
     table = lm.module.get_input_embeddings().weight.detach().double()
     x = torch.cat([h, *(table[t] for t in tokens)]) if heads.kind == "hydra" else h
-    a = W @ x + b
-    state = h + U @ (a * torch.sigmoid(a))
-    E = rounded(lm.module.get_output_embeddings().weight.detach()[torch.from_numpy(heads.vocabulary).long()])
-    return torch.softmax(E @ rounded(state), 0).numpy()  # the kernel rounds activations too
+    a = rounded(W) @ rounded(x) + b  # the kernels round weights and what comes in
+    state = h + rounded(U) @ rounded(a * torch.sigmoid(a))
+    E = lm.module.get_output_embeddings().weight.detach()[torch.from_numpy(heads.vocabulary).long()].double()
+    return torch.softmax(in_rows(E) @ in_groups(state), 0).numpy()
 
 
 def reference_draft(lm: LM, heads: Heads, hidden: np.ndarray, token: int, nodes: int) -> dict[tuple[int, ...], float]:
@@ -124,7 +139,7 @@ def test_drafts_are_the_likeliest_paths_of_a_slow_reference(lm: LM, kind: str, c
     heads = random_heads(lm, kind)
     target = as_target(workbench.compile(lm, "dense") if compiled else lm)
     run = Run(target, [5, 9, 3, 40, 7], limit=40)
-    drafter = METHODS[kind](heads=heads, nodes=4).drafter(run)
+    drafter = METHODS[kind](heads=heads, nodes=4, **WHOLE).drafter(run)
     drafter.begin(run, run.prefill(hidden=True))
     for token in (11, 60):
         tree = drafter.propose([5, 9, 3, 40, 7, token], 63)
@@ -136,7 +151,7 @@ def test_drafts_are_the_likeliest_paths_of_a_slow_reference(lm: LM, kind: str, c
 @pytest.mark.parametrize("kind", METHODS)
 def test_the_state_is_that_behind_the_newest_token(lm: LM, kind: str) -> None:
     states = []
-    method = METHODS[kind](heads=random_heads(lm, kind), nodes=6)
+    method = METHODS[kind](heads=random_heads(lm, kind), nodes=6, **WHOLE)
     run = Run(as_target(lm), [5, 9, 3, 40, 7], limit=12)
     made = method.drafter(run)
     propose = made.propose
@@ -154,7 +169,7 @@ def test_a_static_tree_has_the_ranks_that_were_right_most_often(lm: LM, kind: st
     accuracy = np.array([[0.1, 0.6, 0.05], [0.5, 0.1, 0.3], [0.3, 0.2, 0.1]], np.float32)
     heads = random_heads(lm, kind, accuracy=accuracy)
     run = Run(as_target(lm), [5, 9, 3], limit=40)
-    drafter = METHODS[kind](heads=heads, nodes=4, tree="static").drafter(run)
+    drafter = METHODS[kind](heads=heads, nodes=4, tree="static", **WHOLE).drafter(run)
     drafter.begin(run, run.prefill(hidden=True))
     tree = drafter.propose([5, 9, 3, 11], 63)
     found = set()
@@ -175,9 +190,70 @@ def test_room_is_kept_and_answers_are_the_plain_ones(lm: LM, kind: str) -> None:
             found = generate(lm, [5, 9, 3], kind, heads=heads, tree=tree, max_new_tokens=30)
             np.testing.assert_array_equal(found.tokens, plain.tokens)
             run = Run(as_target(lm), [5, 9, 3], limit=40)
-            drafter = METHODS[kind](heads=heads, tree=tree).drafter(run)
+            drafter = METHODS[kind](heads=heads, tree=tree, **WHOLE).drafter(run)
             drafter.begin(run, run.prefill(hidden=True))
             assert [len(drafter.propose([5, 9, 3, 8], room)) for room in (1, 2, 5)] == [1, 2, 5]
+
+
+# -- how much of a draft pays ----------------------------------------------------------------------------------------
+
+STEEP, FLAT = VerifyCosts.given({1: 1.0, 2: 9.0}), VerifyCosts.given({1: 1.0, 16: 1.01})
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_where_passes_are_dear_nothing_is_verified_and_where_they_cost_nothing_all(lm: LM, kind: str) -> None:
+    heads, plain = random_heads(lm, kind), generate(lm, [5, 9, 3], max_new_tokens=20)
+    settings = {"heads": heads, "lookup": 0, "max_new_tokens": 20}
+    dear = generate(lm, [5, 9, 3], kind, costs=STEEP, **settings)
+    assert dear.trace.cost.target_forwards == plain.trace.cost.target_forwards
+    assert len(dear.trace.rows("decline")) >= 18
+    assert not len(dear.trace.rows("draft"))
+    assert generate(lm, [5, 9, 3], kind, costs=FLAT, **settings).trace.acceptance.drafted > 19
+    assert dear.tokens.tolist() == plain.tokens.tolist()
+
+
+def test_the_part_of_a_draft_that_gains_most_for_its_cost() -> None:
+    random = np.random.default_rng(0)
+    tree = DraftTree.of([1, 2, 3, 4, 5], [-1, 0, -1, 1, 2])
+    for _ in range(50):
+        values = np.sort(random.random(5))[::-1]
+        costs = VerifyCosts((1, 2, 3, 4, 5, 6), tuple(1 + np.cumsum([0, *random.random(5)])), 1.3)
+        trust = Trust()
+        trust.learn(random.random(3), 1)
+        worth = {0: 1.0}
+        for n in range(1, 6):  # the first two nodes are a chain
+            expected = trust.accepted / trust.expected * values[:n].sum()
+            worth[n] = (1 + expected) / costs.ratio(1 + n, tree=n > 2)
+        size, best = trust.size(tree, values, costs)
+        assert size == max(worth, key=worth.get)
+        assert best == pytest.approx(max(worth[n] for n in range(1, 6)))
+
+
+def test_heads_that_are_wrong_lose_trust_and_win_it_back() -> None:
+    trust, tree = Trust(), DraftTree.of([1])
+    values, costs = np.array([0.9]), VerifyCosts.given({1: 1.0, 2: 1.5})
+    assert trust.size(tree, values, costs)[0] == 1
+    for _ in range(30):
+        trust.learn(values, 0)
+    assert trust.size(tree, values, costs)[0] == 0
+    for _ in range(60):
+        trust.learn(values, 1)
+    assert trust.size(tree, values, costs)[0] == 1
+    trust.learn(np.empty(0), 5)  # a draft of others says nothing
+    assert trust.size(tree, values, costs)[0] == 1
+
+
+@pytest.mark.parametrize("gate", [False, True])
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_text_that_repeats_itself_is_its_own_draft(lm: LM, kind: str, gate: bool) -> None:
+    heads, prompt = random_heads(lm, kind), [5, 9, 3, 40, 7, 66, 5, 9, 3]
+    run = Run(as_target(lm), prompt, limit=40)
+    for least, said in ((4, [7, 66, 5, 9]), (5, None), (0, None)):
+        drafter = METHODS[kind](heads=heads, nodes=4, gate=gate, costs=FLAT, lookup=least).drafter(run)
+        drafter.begin(run, run.prefill(hidden=True))
+        tree = drafter.propose([*prompt, 40], 4)
+        assert (tree.tokens.tolist() == [7, 66, 5, 9]) == (said is not None)
+        run.target.crop()
 
 
 # -- heads, their file, and whom they fit --------------------------------------------------------------------------
@@ -257,6 +333,7 @@ def test_fields_and_rules(lm: LM) -> None:
         ({"tree": "oak"}, "tree"),
         ({"acceptance": "any"}, "acceptance"),
         ({"epsilon": 0}, "epsilon=0"),
+        ({"lookup": -1}, "lookup=-1"),
     ):
         with pytest.raises(WorkbenchError, match=said):
             Hydra(**wrong)

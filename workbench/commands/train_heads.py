@@ -9,7 +9,7 @@ from workbench.commands._shared import Subparsers, add, add_threads, count, load
 
 EPILOG = """\
 examples:
-  workbench train-heads hydra --out hydra.safetensors            for the default model: about 10 CPU minutes
+  workbench train-heads hydra --out hydra.safetensors            for the default model: about 20 CPU minutes
   workbench train-heads medusa --model org/name --out medusa.safetensors
   workbench generate --method hydra "Why is the sky blue?"       with the heads that come with the workbench
 

@@ -8,7 +8,8 @@ Hydra: Sequentially-Dependent Draft Heads for Medusa Decoding. 2024. arXiv:2402.
     draft = the n nodes x_2..x_d with the largest product of q_k along their path, found level by level
 
 Departs from the paper: as `medusa` does (shared output head, frequent tokens, a tree that follows the chances, exact
-rule above temperature 0); a level guesses below those nodes only that can still be among the n likeliest.
+rule above temperature 0, gate, lookup where the text repeats itself, without which the claim is checked); a level
+guesses below those nodes only that can still be among the n likeliest.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from workbench.decode._method import decoder
 from workbench.decode.claims import TokensPerForward
 from workbench.decode.run import Run
 from workbench.decode.speculative._base import Drafter
-from workbench.decode.speculative._head_drafter import HeadDrafter, WithHeads, embeddings
+from workbench.decode.speculative._head_drafter import HeadDrafter, WithHeads
+from workbench.decode.speculative._head_products import embeddings
 from workbench.decode.speculative._head_tree import best_tree
 from workbench.decode.speculative._heads import Heads, as_heads
-from workbench.decode.target import Target
 from workbench.decode.tree import ROOT, DraftTree
 
 
@@ -48,7 +49,7 @@ class Hydra(WithHeads):
     claim: ClassVar[Claim] = Claim(
         "Heads that see the tokens drafted before them yield more tokens per pass than independent Medusa heads.",
         "Vicuna 7B to 33B, MT-Bench: up to 1.3 times the throughput of Medusa",
-        TokensPerForward(than="medusa"),
+        TokensPerForward(than="medusa", parameters={"lookup": 0}, than_parameters={"lookup": 0}),
     )
 
     @classmethod
@@ -58,7 +59,7 @@ class Hydra(WithHeads):
 
     def drafter(self, run: Run) -> Drafter:
         """A drafter with these heads."""
-        return _Hydra(self, as_heads(self.heads, "hydra"), run.target)
+        return _Hydra(self, as_heads(self.heads, "hydra"), run)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,30 +75,31 @@ class _Node:
 
 
 class _Hydra(HeadDrafter):
-    def __init__(self, method: WithHeads, heads: Heads, target: Target) -> None:
-        super().__init__(method, heads, target)
+    def __init__(self, method: WithHeads, heads: Heads, run: Run) -> None:
+        super().__init__(method, heads, run)
         self.static = set(best_tree(heads.accuracy, method.nodes)) if method.tree == "static" else None
 
-    def propose(self, context: Sequence[int], room: int) -> DraftTree:
+    def draft(self, context: Sequence[int], most: int) -> tuple[DraftTree, np.ndarray]:
         """Level by level: guesses below the nodes that count; of all guesses the likeliest stay."""
-        most = min(self.method.nodes, room)
-        inputs = np.concatenate([self.state, embeddings(self.target, np.array([context[-1]]))], 1)
+        newest = embeddings(self.target, np.array([context[-1]]))
+        sums = self.products.begin(np.concatenate([self.state, newest], 1))
         kept: list[_Node] = []
         parents: list[_Node | None] = [None]
         for level in range(len(self.heads)):
-            fresh = self._below(parents, *self.guesses(self.heads.states(level, inputs)))
+            fresh = self._below(parents, *self.guesses(self.products.states(level, self.state, sums[:, 0])))
             kept = sorted([*kept, *fresh], key=lambda node: -node.value)[:most]  # stable: parents stay in front
             inner = [node for node in kept if len(node.ranks) == level + 1]
             if not inner or level + 1 == len(self.heads):
                 break
             table = embeddings(self.target, np.array([node.token for node in inner]))
-            inputs, parents = np.concatenate([inputs[[node.row for node in inner]], table], 1), list(inner)
+            sums, parents = self.products.follow(sums[[node.row for node in inner]], table), list(inner)
         place = {node: n for n, node in enumerate(kept)}
-        return DraftTree.of(
+        tree = DraftTree.of(
             [node.token for node in kept],
             [ROOT if node.above is None else place[node.above] for node in kept],
-            [float(np.log(max(node.chance, 1e-30))) for node in kept],
+            np.log(np.maximum([node.chance for node in kept], 1e-30)),
         )
+        return tree, np.array([node.value for node in kept])
 
     def _below(self, parents: Sequence[_Node | None], best: np.ndarray, chances: np.ndarray) -> list[_Node]:
         """The guesses of a level that may be in the tree."""

@@ -10,7 +10,9 @@ Acceleration Framework with Multiple Decoding Heads. 2024. arXiv:2401.10774.
 Departs from the paper: heads share the model's output head E (its own one per head would be 28 M parameters each here),
 so that the block needs the matrix U behind its SiLU, which alone cannot take anything away from h; guesses are of
 frequent tokens only; the tree follows the heads' chances at every step (``tree="static"`` is the paper's fixed tree);
-above temperature 0 the exact rule accepts (``acceptance="typical"`` is the paper's rule).
+above temperature 0 the exact rule accepts (``acceptance="typical"`` is the paper's rule). By measured costs the gate
+(``gate=False``: none) verifies only as many nodes as pay. Where the text repeats its last tokens, which heads cannot
+see, what followed them is drafted instead, as by `prompt-lookup` (``lookup=0``: never; the claim is checked so).
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ from workbench.decode.speculative._base import Drafter
 from workbench.decode.speculative._head_drafter import HeadDrafter, WithHeads
 from workbench.decode.speculative._head_tree import best_tree
 from workbench.decode.speculative._heads import Heads, as_heads
-from workbench.decode.target import Target
 from workbench.decode.tree import ROOT, DraftTree
 
 
@@ -49,7 +50,7 @@ class Medusa(WithHeads):
     claim: ClassVar[Claim] = Claim(
         "Heads on a model that stays as it is make decoding at least twice as fast, and outputs stay the same.",
         "Medusa-1: more than 2.2 times; Vicuna 7B and 13B, MT-Bench (here: heads of 2 MB each, trained in minutes)",
-        FasterThan(at_least=2.0),
+        FasterThan(at_least=2.0, parameters={"lookup": 0}),
     )
 
     @classmethod
@@ -59,26 +60,28 @@ class Medusa(WithHeads):
 
     def drafter(self, run: Run) -> Drafter:
         """A drafter with these heads."""
-        return _Medusa(self, as_heads(self.heads, "medusa"), run.target)
+        return _Medusa(self, as_heads(self.heads, "medusa"), run)
 
 
 class _Medusa(HeadDrafter):
-    def __init__(self, method: WithHeads, heads: Heads, target: Target) -> None:
-        super().__init__(method, heads, target)
+    def __init__(self, method: WithHeads, heads: Heads, run: Run) -> None:
+        super().__init__(method, heads, run)
         self.static = best_tree(heads.accuracy, method.nodes) if method.tree == "static" else None
 
-    def propose(self, context: Sequence[int], room: int) -> DraftTree:
+    def draft(self, context: Sequence[int], most: int) -> tuple[DraftTree, np.ndarray]:
         """Guesses of all heads in one product, and their best combinations."""
         del context
-        states = np.concatenate([self.heads.states(k, self.state) for k in range(len(self.heads))])
+        inner = self.products.begin(self.state)
+        states = np.concatenate([self.products.states(k, self.state, inner[:, k]) for k in range(len(self.heads))])
         best, chances = self.guesses(states)
-        paths = self.static or best_tree(np.minimum(chances, 1.0), min(self.method.nodes, room))
-        paths = [p for p in paths[:room] if max(p) < best.shape[1]]
-        tokens = self.heads.vocabulary[best]
+        paths = self.static or best_tree(np.minimum(chances, 1.0), most)
+        paths = [p for p in paths[:most] if max(p) < best.shape[1]]
+        tokens, table = self.heads.vocabulary[best].tolist(), chances.tolist()
         node: dict[tuple[int, ...], int] = {(): ROOT} | {p: n for n, p in enumerate(paths)}
-        log_q = np.log(np.maximum(chances, 1e-30))
-        return DraftTree.of(
-            [int(tokens[len(p) - 1, p[-1]]) for p in paths],
+        own = np.array([table[len(p) - 1][p[-1]] for p in paths])
+        tree = DraftTree.of(
+            [tokens[len(p) - 1][p[-1]] for p in paths],
             [node[p[:-1]] for p in paths],
-            [float(log_q[len(p) - 1, p[-1]]) for p in paths],
+            np.log(np.maximum(own, 1e-30)),
         )
+        return tree, np.array([np.prod([table[d][r] for d, r in enumerate(p)]) for p in paths])

@@ -21,7 +21,7 @@ from workbench.models import LM
 
 RANKS = 10
 SAID = 16  # tokens of the model's own distribution that are targets
-HELD_BACK = 0.05  # of the sequences: on them ranks are counted
+HELD_BACK = 20  # one sequence of so many: on those ranks are counted
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class Work:
         self.table = module.get_input_embeddings().weight.detach().float()
         self.factor = float(self.hidden[:4096].float().square().mean().sqrt() / self.table.square().mean().sqrt())
         where = text.starts(r.heads + 1)
-        border = text.ends[max(0, int(len(text.ends) * (1 - HELD_BACK)) - 1)] if len(text.ends) > 1 else len(where)
-        self.train, self.held = (torch.from_numpy(x) for x in (where[where < border], where[where >= border]))
+        every = min(HELD_BACK, len(text.ends))
+        held = (np.searchsorted(text.ends, where, "right") % every == every - 1) & (every > 1)
+        self.train, self.held = torch.from_numpy(where[~held]), torch.from_numpy(where[held])
         if not len(self.train):
             raise DataError(f"a text of {len(text.ends)} sequences has no place with {r.heads + 1} tokens behind it")
         size = self.hidden.shape[1]

@@ -38,9 +38,10 @@ def train_heads(
     *,
     text: OwnText | None = None,
     prompts: int | Sequence[Sequence[int]] = 1152,
-    batches: int | None = 16,
+    batches: int | None = 20,
+    rounds: int = 2,
     tokens: int = 144,
-    vocabulary: int = 8192,
+    vocabulary: int = 6144,
     epochs: int = 2,
     batch: int = 256,
     rate: float = 1e-3,
@@ -67,6 +68,8 @@ def train_heads(
         How many of the built-in ones, or token ids.
     batches
         Of 48 prompts, of those in an order drawn by the seed; None answers all.
+    rounds
+        So many times that is done, each time with other built-in prompts; token ids are asked once.
     vocabulary
         Tokens that may be drafted.
     epochs, batch, rate
@@ -96,7 +99,8 @@ def train_heads(
     lm, progress = as_lm(model), progress or Progress()
     if kind not in KINDS:
         raise unknown("kind of heads", kind, KINDS)
-    for name, value in (("heads", heads), ("vocabulary", vocabulary), ("epochs", epochs), ("batch", batch)):
+    counts = {"heads": heads, "vocabulary": vocabulary, "epochs": epochs, "batch": batch, "rounds": rounds}
+    for name, value in counts.items():
         if value < 1:
             raise ArgumentError(f"{name}={value}: at least 1")
     if rate <= 0 or not 0 <= soft <= 1 or not 0 <= drop < 1:
@@ -105,8 +109,11 @@ def train_heads(
     fingerprint = lm.fingerprint
     place = cache_dir() / "heads" / fingerprint[:16] if folder is None else Path(folder)
     if text is None:
-        asked = _prompts(lm, prompts, seed)
-        text = own_text(lm, asked, place, tokens=tokens, batches=batches, seed=seed, progress=progress)
+        parts = []
+        for n in range(rounds if isinstance(prompts, int) else 1):
+            asked, own = _prompts(lm, prompts, seed + n), seed + 1000 * n
+            parts.append(own_text(lm, asked, place, tokens=tokens, batches=batches, seed=own, progress=progress))
+        text = OwnText.joined(parts)
     work = Work(lm, text, recipe)
     key = hashlib.sha256(json.dumps([asdict(recipe), text.hash, fingerprint]).encode()).hexdigest()[:16]
     work.run(place / f"{kind}-{key}.state.safetensors", every, progress)
