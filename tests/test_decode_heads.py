@@ -20,8 +20,9 @@ from workbench.decode.speculative._head_tree import best_tree
 from workbench.decode.speculative._heads import Heads, as_heads
 from workbench.decode.speculative.hydra import Hydra
 from workbench.decode.speculative.medusa import Medusa
+from workbench.decode.training._heads_work import Recipe, Work
 from workbench.decode.training.heads import train_heads
-from workbench.decode.training.own_text import own_text
+from workbench.decode.training.own_text import OwnText, own_text
 from workbench.decode.tree import DraftTree
 from workbench.errors import ArgumentError, Cancelled, DataError, ModelError, WorkbenchError
 from workbench.jobs import Progress
@@ -403,6 +404,31 @@ def test_own_text_is_what_the_model_writes_one_answer_at_a_time(lm: LM, tmp_path
     assert text.starts(3).tolist() == [
         n for n in range(len(text.tokens)) if any(b <= n < e - 3 for b, e in spans(text))
     ]
+
+
+@pytest.mark.parametrize(("count", "held"), [(1, set()), (3, {2}), (45, {19, 39})])
+def test_ranks_are_counted_on_sequences_that_are_not_learned_from(lm: LM, count: int, held: set[int]) -> None:
+    random = np.random.default_rng(0)
+    tokens, hidden = random.integers(0, VOCABULARY, 9 * count), random.normal(size=(9 * count, SIZE))
+    text = OwnText(tokens.astype(np.int32), hidden.astype(np.float16), np.arange(1, count + 1) * 9)
+    work = Work(lm, text, Recipe("medusa", 2, 64, 1, 32, 1e-3, 0.5, 0.1, 0))
+    assert set((work.held // 9).tolist()) == held
+    assert set((work.train // 9).tolist()) == set(range(count)) - held
+
+
+def test_every_round_asks_other_prompts(lm: LM, tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def questions(tokenizer, count, seed):
+        asked.append((count, seed))
+        return [[seed + 3, n, n + 1] for n in range(count)]
+
+    monkeypatch.setattr("workbench.decode.training.heads.questions", questions)
+    reader = replace(lm, tokenizer=object())
+    settings = SETTINGS | {"prompts": 4, "epochs": 1, "seed": 7}
+    once, twice = (train_heads(reader, rounds=n, folder=tmp_path, **settings) for n in (1, 2))
+    assert asked == [(4, 7), (4, 7), (4, 8)]
+    assert int(twice.about["tokens"]) > int(once.about["tokens"])
 
 
 def spans(text) -> list[tuple[int, int]]:
