@@ -221,7 +221,7 @@ def test_the_part_of_a_draft_that_gains_most_for_its_cost() -> None:
         costs = VerifyCosts((1, 2, 3, 4, 5, 6), tuple(1 + np.cumsum([0, *random.random(5)])), 1.3)
         trust = Trust()
         trust.learn(random.random(3), 1)
-        worth = {0: 1.0}
+        worth = {0: 1.1}
         for n in range(1, 6):  # the first two nodes are a chain
             expected = trust.accepted / trust.expected * values[:n].sum()
             worth[n] = (1 + expected) / costs.ratio(1 + n, tree=n > 2)

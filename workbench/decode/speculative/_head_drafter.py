@@ -16,7 +16,7 @@ from workbench.decode.run import Run
 from workbench.decode.speculative._base import Drafter, Speculative
 from workbench.decode.speculative._head_products import products
 from workbench.decode.speculative._heads import Heads
-from workbench.decode.speculative.gate import Gate, decline, table
+from workbench.decode.speculative.gate import MARGIN, Gate, decline, table
 from workbench.decode.speculative.prompt_lookup import Lookup
 from workbench.decode.target import Forward
 from workbench.decode.tree import DraftTree
@@ -158,7 +158,7 @@ class HeadDrafter(Drafter):
 class Trust:
     """How many nodes of a draft to verify, if a node is accepted with the heads' chance times what that proved worth.
 
-    n* = argmax_n  (1 + trust (value_1 + ... + value_n)) / v(1 + n),  none if that is below 1: drafting is paid already
+    n* = argmax_n  (1 + trust (value_1 + ... + value_n)) / v(1 + n),   none if that is at most 1.1
     """
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class Trust:
         ratios = np.where(chain, costs.ratios[sizes], costs.tree_ratios[sizes])
         worth = (1 + self.accepted / self.expected * np.cumsum(values)) / ratios
         best = int(np.argmax(worth))
-        return (best + 1 if worth[best] > 1 else 0), float(worth[best])
+        return (best + 1 if worth[best] > MARGIN else 0), float(worth[best])
 
     def learn(self, values: np.ndarray, accepted: int) -> None:
         """Compare what a draft was expected to yield with what it did; both fade."""
