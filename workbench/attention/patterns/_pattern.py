@@ -1,0 +1,128 @@
+"""What a sparse attention pattern is: which blocks of keys each block of queries sees; and the dict that holds them.
+
+    queries and keys of a layer -> Pattern.keep -> blocks of 64 x 64 -> the block-sparse prefill kernel
+
+A pattern is a frozen dataclass in a file of its own. Whatever it says, every query sees its own block, and none sees
+what comes after it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from workbench_kernels.attention_prefill import BLOCK, KeptBlocks, prefill_attention
+
+from workbench._citation import Citation
+from workbench.attention.watching import Passing
+from workbench.errors import ArgumentError, ModelError, unknown
+
+
+@dataclass(frozen=True)
+class Pattern(ABC):
+    """Base of the patterns.
+
+    Attributes
+    ----------
+    name, title, formula, citation, claim
+        As with pruning methods.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    formula: ClassVar[str]
+    citation: ClassVar[Citation | None] = None
+    claim: ClassVar[Any] = None
+
+    @abstractmethod
+    def keep(self, passing: Passing, head: int) -> np.ndarray:
+        """Blocks that a query head sees: bool ``[B, B]``, B blocks of 64 tokens; only what is not later counts."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The hyper-parameters, ready for JSON."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def masks(self, passing: Passing) -> np.ndarray:
+        """Blocks of all heads, bool ``[H, B, B]``: the diagonal always, nothing above it."""
+        count = blocks(passing.key.shape[1])
+        kept = np.stack([self.keep(passing, head) for head in range(len(passing.query))])
+        return (kept | np.eye(count, dtype=bool)) & np.tri(count, dtype=bool)
+
+
+def blocks(tokens: int) -> int:
+    """Blocks of 64 that hold so many tokens."""
+    return -(-tokens // BLOCK)
+
+
+def attend(passing: Passing, masks: np.ndarray, threads: int = 1) -> torch.Tensor:
+    """Attention over kept blocks by the kernel: ``[H, S, D]``.
+
+    Parameters
+    ----------
+    passing
+        Of a whole text at once.
+    masks
+        Bool ``[H, B, B]``.
+
+    Raises
+    ------
+    ModelError
+        If the layer has a window or caps its scores, or is not given the whole text.
+    """
+    if passing.offset or passing.softcap or 0 < passing.window < passing.key.shape[1]:
+        raise ModelError("patterns run on whole texts and layers that see all keys, without capped scores")
+    q, k, v = (np.ascontiguousarray(x.float().numpy()) for x in (passing.query, passing.key, passing.value))
+    dim = q.shape[2]
+    if dim % 16:
+        q, k, v = (np.pad(x, ((0, 0), (0, 0), (0, -dim % 16))) for x in (q, k, v))
+    kept = KeptBlocks.from_mask(masks, q.shape[1])
+    found = prefill_attention(q, k, v, blocks=kept, scale=passing.scaling, threads=threads)
+    return torch.from_numpy(found[:, :, :dim]).to(passing.query.dtype)
+
+
+def share(name: str, value: float) -> None:
+    """Refuse what is no share."""
+    if not 0 < value <= 1:
+        raise ArgumentError(f"{name}={value}: above 0, at most 1")
+
+
+P = TypeVar("P", bound=type[Pattern])
+_PATTERNS: dict[str, type[Pattern]] = {}
+
+
+def pattern(cls: P) -> P:
+    """Register a pattern class under its name.
+
+    Raises
+    ------
+    ArgumentError
+        If the name is taken.
+    """
+    if cls.name in _PATTERNS:
+        raise ArgumentError(f"a pattern named {cls.name!r} is registered already: {_PATTERNS[cls.name].__name__}")
+    _PATTERNS[cls.name] = cls
+    return cls
+
+
+def registry() -> Mapping[str, type[Pattern]]:
+    """All registered patterns by name."""
+    return dict(_PATTERNS)
+
+
+def resolve(chosen: str | Pattern, parameters: Mapping[str, Any] | None = None) -> Pattern:
+    """A pattern instance from its name (with its hyper-parameters) or from an instance."""
+    if isinstance(chosen, Pattern):
+        return chosen
+    cls = _PATTERNS.get(str(chosen))
+    if cls is None:
+        raise unknown("pattern", chosen, _PATTERNS)
+    known = {f.name for f in fields(cls)}
+    for name in parameters or {}:
+        if name not in known:
+            raise unknown(f"hyper-parameter of {cls.name}", name, known)
+    return cls(**(parameters or {}))

@@ -1,0 +1,60 @@
+"""A-shape: the first keys and the newest, block by block.
+
+Guangxuan Xiao, Yuandong Tian, Beidi Chen, Song Han, Mike Lewis. Efficient Streaming Language Models with Attention
+Sinks. ICLR 2024. arXiv:2309.17453; as a pattern for reading prompts in MInference, see `vertical_slash`.
+
+    block (i, j) is kept if j < ceil(sinks / 64) or i - j <= ceil(local / 64)
+
+Departs from the papers: both edges are rounded up to blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from workbench_kernels.attention_prefill import BLOCK
+
+from workbench._citation import Citation
+from workbench.attention.patterns._pattern import Pattern, blocks, pattern
+from workbench.attention.watching import Passing
+from workbench.errors import ArgumentError
+
+
+@pattern
+@dataclass(frozen=True)
+class AShape(Pattern):
+    """Sinks and a sliding window; without sinks a sliding window alone.
+
+    Attributes
+    ----------
+    sinks, local
+        Tokens.
+    """
+
+    name: ClassVar[str] = "a-shape"
+    title: ClassVar[str] = "A-shape (sinks and window)"
+    formula: ClassVar[str] = "keep keys j < sinks and i - j <= local"
+    citation: ClassVar[Citation] = Citation(
+        "Guangxuan Xiao, Yuandong Tian, Beidi Chen, Song Han, Mike Lewis",
+        "Efficient Streaming Language Models with Attention Sinks",
+        2024,
+        "2309.17453",
+        "ICLR",
+    )
+
+    sinks: int = 64
+    local: int = 256
+
+    def __post_init__(self) -> None:
+        if self.sinks < 0 or self.local < 1:
+            raise ArgumentError(f"sinks={self.sinks}, local={self.local}: not negative, and at least 1")
+
+    def keep(self, passing: Passing, head: int) -> np.ndarray:
+        """The same for all heads."""
+        del head
+        count = blocks(passing.key.shape[1])
+        i, j = np.indices((count, count))
+        found: np.ndarray = (j < -(-self.sinks // BLOCK)) | (i - j <= -(-self.local // BLOCK))
+        return found
