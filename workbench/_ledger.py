@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from workbench._files import whole
 from workbench._format import number
 from workbench.claims import ModelConditions, Outcome, Run
-from workbench.errors import DataError, ResourceError
+from workbench.errors import DataError
 from workbench.results import json_ready
 
 FOLDER = Path(__file__).parent / "ledger"
@@ -135,11 +136,7 @@ def _figure(value: float | None) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole(path, "give --ledger a folder that can be written") as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise ResourceError(f"cannot write {path} ({error}): give --ledger a folder that can be written") from error
     return path

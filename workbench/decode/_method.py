@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from workbench._citation import Citation
+from workbench._registry import choose, enter
 from workbench.decode.sampling import Sampler
 from workbench.decode.target import Target, as_target
 from workbench.errors import ArgumentError, unknown
@@ -98,16 +99,11 @@ def decoder(cls: D) -> D:
     ArgumentError
         If the name is taken or something that every method must say is missing or unknown.
     """
-    missing = [a for a in ("name", "title", "family", "formula") if not hasattr(cls, a)]
-    if missing:
-        raise ArgumentError(f"the decoder {cls.__name__} does not say its {', '.join(missing)}")
-    if cls.name in _DECODERS:
-        raise ArgumentError(f"a decoder named {cls.name!r} is registered already: {_DECODERS[cls.name].__name__}")
-    if cls.family not in FAMILIES:
+    if getattr(cls, "family", FAMILIES[0]) not in FAMILIES:
         raise unknown("family", cls.family, FAMILIES)
     if cls.promises not in PROMISES:
         raise unknown("promise", cls.promises, PROMISES)
-    _DECODERS[cls.name] = cls
+    enter(cls, _DECODERS, "decoder", ("name", "title", "family", "formula"))
     return cls
 
 
@@ -128,14 +124,7 @@ def resolve(chosen: str | Decoder, parameters: Mapping[str, Any] | None = None) 
         if parameters:
             raise ArgumentError(f"{', '.join(parameters)}: give hyper-parameters to the decoder itself, or its name")
         return chosen
-    cls = _DECODERS.get(str(chosen))
-    if cls is None:
-        raise unknown("decoding method", chosen, _DECODERS)
-    known = {f.name for f in fields(cls)}
-    for name in parameters or {}:
-        if name not in known:
-            raise unknown(f"hyper-parameter of {cls.name}", name, known or {"(it has none)"})
-    return cls(**(parameters or {}))
+    return choose(chosen, _DECODERS, "decoding method", parameters)
 
 
 def decoders(family: str | None = None) -> tuple[type[Decoder], ...]:

@@ -43,8 +43,9 @@ from typing import Any
 import numpy as np
 
 from workbench import render
+from workbench._files import whole
 from workbench.decode._cost import Acceptance, Cost, acceptance_of, cost_of
-from workbench.errors import ArgumentError, DataError, ResourceError, unknown
+from workbench.errors import ArgumentError, DataError, unknown
 from workbench.results import Provenance, Result
 
 VERSION = 1
@@ -157,12 +158,8 @@ class Trace(Result):
             If it cannot be written.
         """
         path = Path(path)
-        part = path.with_name(f".{path.name}.part")
-        try:
+        with whole(path) as part:
             part.write_text(json.dumps(self.to_dict(), allow_nan=False), encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise ResourceError(f"cannot write {path} ({error}): name a file that can be written") from error
         return path
 
     def to_dict(self) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def verify(run: Run, tree: DraftTree, rule: Rule, *, hidden: bool = False) -> Ve
     forward = run.forward(np.concatenate([[root], tree.tokens]), parents, hidden=hidden)
     looked = trace.add("verify", value=1 + len(tree), position=place)
     verdict = rule.judge(tree, lambda node: forward.logits[node + 1], run.sampler, run.random)
+    found = Verified(root, tree, forward, verdict)
     accepted: dict[int, int] = {}
     for trial in verdict.trials:
         row = _record_trial(run, tree, forward, trial, drafted, place)
@@ -66,15 +67,14 @@ def verify(run: Run, tree: DraftTree, rule: Rule, *, hidden: bool = False) -> Ve
     for node in verdict.path:
         before = forward.logits[int(tree.parents[node]) + 1]
         if not run.emit(int(tree.tokens[node]), accepted[node], logits=before):
-            return Verified(root, tree, forward, verdict)
-    after = forward.logits[verdict.path[-1] + 1 if verdict.path else 0]
+            return found
     kind = "bonus" if verdict.bonus else "residual"
     parent = accepted[verdict.path[-1]] if verdict.path else looked
     if len(tree):
         at = place + len(verdict.path)
         parent = trace.add(kind, token=verdict.token, parent=parent, position=at, u=verdict.u)
-    run.emit(verdict.token, parent, logits=after)
-    return Verified(root, tree, forward, verdict)
+    run.emit(verdict.token, parent, logits=forward.logits[found.last_row])
+    return found
 
 
 def _record_draft(run: Run, tree: DraftTree, place: int) -> dict[int, int]:

@@ -18,9 +18,9 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from workbench._citation import Citation
+from workbench._registry import choose, enter
 from workbench.architecture import Architecture, matrix
 from workbench.data import Tokens
-from workbench.errors import ArgumentError, unknown
 from workbench.jobs import Progress
 from workbench.prune.masks import Pattern
 from workbench.prune.statistics import LayerStatistics, SiteStatistics, Statistics
@@ -187,12 +187,7 @@ def method(cls: M) -> M:
     ArgumentError
         If the name is taken or something that every method must say is missing.
     """
-    missing = [a for a in ("name", "title", "family", "units", "formula") if not hasattr(cls, a)]
-    if missing:
-        raise ArgumentError(f"the method {cls.__name__} does not say its {', '.join(missing)}")
-    if cls.name in _METHODS:
-        raise ArgumentError(f"a method named {cls.name!r} is registered already: {_METHODS[cls.name].__name__}")
-    _METHODS[cls.name] = cls
+    enter(cls, _METHODS, "method", ("name", "title", "family", "units", "formula"))
     return cls
 
 
@@ -205,14 +200,7 @@ def resolve(chosen: str | Method, parameters: Mapping[str, Any] | None = None) -
     """A method instance from its name (with its hyper-parameters) or from an instance."""
     if isinstance(chosen, Method):
         return chosen
-    cls = _METHODS.get(str(chosen))
-    if cls is None:
-        raise unknown("method", chosen, _METHODS)
-    known = {f.name for f in fields(cls)}
-    for name in parameters or {}:
-        if name not in known:
-            raise unknown(f"hyper-parameter of {cls.name}", name, known or {"(it has none)"})
-    return cls(**(parameters or {}))
+    return choose(chosen, _METHODS, "method", parameters)
 
 
 @dataclass(frozen=True, slots=True)

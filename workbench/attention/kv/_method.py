@@ -16,8 +16,9 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from workbench._citation import Citation
+from workbench._registry import choose, enter
 from workbench.attention.kv._rows import Rows
-from workbench.errors import ArgumentError, unknown
+from workbench.errors import ArgumentError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,12 +142,7 @@ def kv_method(cls: M) -> M:
     ArgumentError
         If the name is taken or something that every method must say is missing.
     """
-    missing = [a for a in ("name", "title", "formula") if not hasattr(cls, a)]
-    if missing:
-        raise ArgumentError(f"the method {cls.__name__} does not say its {', '.join(missing)}")
-    if cls.name in _METHODS:
-        raise ArgumentError(f"a KV method named {cls.name!r} is registered already: {_METHODS[cls.name].__name__}")
-    _METHODS[cls.name] = cls
+    enter(cls, _METHODS, "KV method", ("name", "title", "formula"))
     return cls
 
 
@@ -159,11 +155,4 @@ def resolve(chosen: str | KVMethod, parameters: Mapping[str, Any] | None = None)
     """A method instance from its name (with its hyper-parameters) or from an instance."""
     if isinstance(chosen, KVMethod):
         return chosen
-    cls = _METHODS.get(str(chosen))
-    if cls is None:
-        raise unknown("KV method", chosen, _METHODS)
-    known = {f.name for f in fields(cls)}
-    for name in parameters or {}:
-        if name not in known:
-            raise unknown(f"hyper-parameter of {cls.name}", name, known)
-    return cls(**(parameters or {}))
+    return choose(chosen, _METHODS, "KV method", parameters)

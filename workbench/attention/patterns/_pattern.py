@@ -18,8 +18,9 @@ import torch
 from workbench_kernels.attention_prefill import BLOCK, KeptBlocks, prefill_attention
 
 from workbench._citation import Citation
+from workbench._registry import choose, enter
 from workbench.attention.watching import Passing
-from workbench.errors import ArgumentError, ModelError, unknown
+from workbench.errors import ArgumentError, ModelError
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,7 @@ def pattern(cls: P) -> P:
     ArgumentError
         If the name is taken.
     """
-    if cls.name in _PATTERNS:
-        raise ArgumentError(f"a pattern named {cls.name!r} is registered already: {_PATTERNS[cls.name].__name__}")
-    _PATTERNS[cls.name] = cls
+    enter(cls, _PATTERNS, "pattern", ("name", "title", "formula"))
     return cls
 
 
@@ -118,11 +117,4 @@ def resolve(chosen: str | Pattern, parameters: Mapping[str, Any] | None = None) 
     """A pattern instance from its name (with its hyper-parameters) or from an instance."""
     if isinstance(chosen, Pattern):
         return chosen
-    cls = _PATTERNS.get(str(chosen))
-    if cls is None:
-        raise unknown("pattern", chosen, _PATTERNS)
-    known = {f.name for f in fields(cls)}
-    for name in parameters or {}:
-        if name not in known:
-            raise unknown(f"hyper-parameter of {cls.name}", name, known)
-    return cls(**(parameters or {}))
+    return choose(chosen, _PATTERNS, "pattern", parameters)

@@ -24,7 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from workbench._citation import Citation
-from workbench.errors import ArgumentError, DataError, ModelError, ResourceError
+from workbench._files import whole
+from workbench.errors import ArgumentError, DataError, ModelError
 from workbench.models import LM, fingerprint
 
 CITATION = Citation(
@@ -124,14 +125,10 @@ class TunedLens:
             If it cannot be written.
         """
         path = Path(path)
-        part = path.with_name(f".{path.name}.part")
         tensors = {"matrix": self.matrix.half(), "bias": self.bias.half(), "layers": torch.tensor(self.layers)}
-        try:
+        with whole(path) as part:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(tensors, part, {"format": _FORMAT, "about": json.dumps(dict(self.about))})
-            part.replace(path)
-        except OSError as error:
-            raise ResourceError(f"cannot write {path} ({error}): name a file that can be written") from error
         return path
 
     @classmethod

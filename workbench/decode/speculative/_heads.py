@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from workbench._files import whole
 from workbench.decode.target import CompiledTarget, Target, TransformersTarget
-from workbench.errors import ArgumentError, DataError, ModelError, ResourceError, unknown
+from workbench.errors import ArgumentError, DataError, ModelError, unknown
 
 NAMES = ("W", "b", "U")
 KINDS = ("medusa", "hydra")
@@ -117,16 +118,12 @@ class Heads:
         from safetensors.numpy import save_file
 
         path = Path(path)
-        part = path.with_name(f".{path.name}.part")
         arrays = {"vocabulary": self.vocabulary.astype(np.int32), "accuracy": self.accuracy.astype(np.float32)}
         for n, block in enumerate(self.blocks):
             arrays |= {f"{n}.{name}": x.astype(np.float16) for name, x in zip(NAMES, block, strict=True)}
-        try:
+        with whole(path) as part:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(arrays, part, {"format": FORMAT, "kind": self.kind, "about": json.dumps(dict(self.about))})
-            part.replace(path)
-        except OSError as error:
-            raise ResourceError(f"cannot write {path} ({error}): name a file that can be written") from error
         return path
 
     @classmethod
