@@ -5,12 +5,15 @@
     entropy[i] = -sum p log p      sink[i] = sum_{j < sinks} p      local[i] = sum_{d < near window} p
     distance[i] = sum_j p min(d, local)                             column[j] += p      slash[d] += p
     later[j] += p for near <= d <= far                              cells[i / block, j / block] += p
+    logsumexp[i] = max + log sum exp(s - max)
 
 Four readings of a row: its largest score, the exponentials, the scaled row with columns and slashes, and a few keys at
 its ends. Cells take what ``block`` rows have added to their columns, so that they cost next to nothing.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from workbench_kernels._errors import KernelError, check_array
 from workbench_kernels._jit import kernel
 from workbench_kernels._math import exp
 from workbench_kernels._memory import zeros
+from workbench_kernels._pool import even, parallel
 from workbench_kernels._vector import add, fma, largest, load, mul, splat, store, sub, total
 
 NONE = np.float32(-np.inf)
@@ -40,6 +44,8 @@ class RowSums:
     ----------
     entropy, sink, local_mass, distance : ndarray of float32 [n]
         By query; nats, shares, shares, tokens.
+    logsumexp : ndarray of float32 [n]
+        By query; ``p[i, j] = exp(s[i, j] - logsumexp[i])``.
     column, later : ndarray of float32 [n]
         Sums by key.
     slash : ndarray of float32 [n]
@@ -56,6 +62,7 @@ class RowSums:
             )
         self.length, self.sinks, self.local, self.near, self.far, self.block = length, sinks, local, near, far, block
         self.entropy, self.sink, self.local_mass, self.distance = (zeros(length, np.float32) for _ in range(4))
+        self.logsumexp = zeros(length, np.float32)
         self._column, self._slash = (zeros(length + 32, np.float32) for _ in range(2))
         self.later = zeros(length, np.float32)
         self.cells = zeros((-(-length // block),) * 2, np.float32)
@@ -88,6 +95,17 @@ class RowSums:
         KernelError
             If sizes do not fit.
         """
+        self.check(scores, offset, span)
+        self._count(scores, offset, span)
+
+    def check(self, scores: np.ndarray, offset: int, span: int) -> None:
+        """Refuse what `add` does not take.
+
+        Raises
+        ------
+        KernelError
+            If sizes do not fit.
+        """
         check_array("scores", scores, np.float32, (None, None))
         rows, width = scores.shape
         if width % 16 or not offset + rows <= min(width, self.length) or offset < 0 or span < 0:
@@ -95,15 +113,36 @@ class RowSums:
                 f"scores {scores.shape} at offset={offset}, span={span}: a multiple of 16 columns, at least "
                 f"offset + rows of them and of the {self.length} tokens"
             )
-        by_row = self.entropy, self.sink, self.local_mass, self.distance
+
+    def _count(self, scores: np.ndarray, offset: int, span: int) -> None:
+        rows, width = scores.shape
+        by_row = self.entropy, self.logsumexp, self.sink, self.local_mass, self.distance
         sums = self._column, self._slash, self.later, self.cells.reshape(-1), self._band
         sizes = width, rows, offset, span, self.length, self.block, self.sinks, self.local, self.near, self.far
         _add_rows(scores.reshape(-1), *by_row, *sums, *sizes)
 
 
+def add_all(sums: Sequence[RowSums], scores: Sequence[np.ndarray], offset: int, span: int = 0) -> None:
+    """`RowSums.add` for several heads, a thread for each: no result depends on that.
+
+    Raises
+    ------
+    KernelError
+        If sizes do not fit; then nothing was counted.
+    """
+    for head, given in zip(sums, scores, strict=True):
+        head.check(given, offset, span)
+
+    def some(low: int, high: int) -> None:
+        for head, given in zip(sums[low:high], scores[low:high], strict=True):
+            head._count(given, offset, span)
+
+    parallel(some, even(len(sums), len(sums)))
+
+
 @kernel
 def _add_rows(
-    s, entropy, sink, mass_near, distance, column, slash, later, cells, band,
+    s, entropy, logsumexp, sink, mass_near, distance, column, slash, later, cells, band,
     width, rows, offset, span, length, block, sinks, local, near, far,
 ):  # fmt: skip
     apart()
@@ -133,6 +172,7 @@ def _add_rows(
             store(s, at + j, e)
         whole = total(mass)
         entropy[i] = np.log(whole) - total(weighted) / whole
+        logsumexp[i] = largest(top) + np.log(whole)
         for j in range(0, begin, 16):
             store(s, at + j, zero)
         for j in range(end, width, 16):

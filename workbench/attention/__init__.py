@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workbench.attention.capturing import Captured, Settings, capture
+from workbench.attention.maps import Maps
 from workbench.attention.metrics import METRICS, HeadTable, classify, heads, induction
 from workbench.attention.watching import Passing, watched
 
@@ -10,6 +11,7 @@ __all__ = [
     "METRICS",
     "Captured",
     "HeadTable",
+    "Maps",
     "Passing",
     "Settings",
     "capture",
