@@ -63,7 +63,7 @@ def masked_reference(lm, target, more):
         return lm.module(ids, use_cache=False).logits[0, length:].numpy()
 
 
-@pytest.mark.parametrize("name", sorted(set(registry()) - {"mustafar"}))
+@pytest.mark.parametrize("name", sorted(set(registry()) - {"mustafar", "specpc"}))
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_decoding_goes_on_as_if_dropped_keys_were_masked(name, family):
     lm = tiny_lm(family)

@@ -90,8 +90,9 @@ class Run:
             ``logits[-1]`` speak about the first new token.
         """
         found: Forward | None = None
-        for start in range(0, len(self.prompt), BLOCK):
-            part = self.prompt[start : start + BLOCK]
+        prompt = self.target.to_read(self.prompt)
+        for start in range(0, len(prompt), BLOCK):
+            part = prompt[start : start + BLOCK]
             found = self.forward(part, last=True, hidden=hidden)
         if found is None:
             raise ArgumentError("prompt is empty: give at least one token")

@@ -119,6 +119,10 @@ class Target(ABC):
     @abstractmethod
     def _forward(self, ids: np.ndarray, parents: np.ndarray | None, last: bool, hidden: bool) -> Forward: ...
 
+    def to_read(self, prompt: Sequence[int]) -> Sequence[int]:
+        """What of a prompt goes through the model, asked before the first of it does: all of it."""
+        return prompt
+
     def prompt_read(self) -> None:  # noqa: B027 - to be overridden at will
         """Hear that the prompt is in the cache, and that what follows is the answer."""
 

@@ -9,6 +9,8 @@ from workbench.attention.kv import (  # noqa: F401 - importing registers
     knorm,
     mustafar,
     snapkv,
+    speckv,
+    specpc,
     streaming,
     tova,
 )

@@ -2,6 +2,9 @@
 
     read a prompt with full attention -> score every cached key of every head -> keep the best, drop the rest
 
+Two hooks are for methods with a draft model: `KVMethod.ahead` says how the text may go on, so that keys are scored by
+what will be asked of them, and `KVMethod.reads` drops tokens before the model reads them.
+
 A method is a frozen dataclass in a file of its own with `KVMethod.score`; one that holds another (per-head budgets)
 overrides `select`. Higher scores stay. The first ``sinks`` and the newest ``recent`` keys stay whatever they score.
 """
@@ -13,12 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 
 from workbench._citation import Citation
 from workbench._registry import choose, enter
 from workbench.attention.kv._rows import Rows
 from workbench.errors import ArgumentError
+from workbench.models import LM
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +43,8 @@ class HeadView:
         The newest queries that read this head, rotated and scaled; W is at most what the method `observes`.
     length
         Tokens of the text so far, dropped ones included.
+    ahead : Tensor [A, D] or None
+        Keys of the tokens that a draft expects next; the last A queries are theirs.
     """
 
     layer: int
@@ -48,14 +55,21 @@ class HeadView:
     mass: torch.Tensor
     queries: torch.Tensor
     length: int
+    ahead: torch.Tensor | None = None
 
     def attention(self) -> torch.Tensor:
-        """Probabilities ``[G, W, S]`` of the newest queries over the keys that are left."""
-        count = self.queries.shape[1]
-        own = torch.arange(self.length - count, self.length)
-        scores = self.queries @ self.keys.T
-        scores.masked_fill_(self.positions[None] > own[:, None], -1e30)
-        return torch.softmax(scores, -1)
+        """Probabilities ``[G, W, S]`` of the newest queries over the keys that are left.
+
+        Tokens that a draft expects take their share too, so that rows sum to less than 1 where there are some.
+        """
+        keys, positions, end = self.keys, self.positions, self.length
+        if self.ahead is not None:
+            keys, end = torch.cat([keys, self.ahead]), end + len(self.ahead)
+            positions = torch.cat([positions, torch.arange(self.length, end)])
+        own = torch.arange(end - self.queries.shape[1], end)
+        scores = self.queries @ keys.T
+        scores.masked_fill_(positions[None] > own[:, None], -1e30)
+        return torch.softmax(scores, -1)[..., : len(self.keys)]
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,16 @@ class KVMethod(ABC):
         """
         return [best(self.guarded(v), budget) for v in views]
 
+    def ahead(self, lm: LM, ids: Sequence[int]) -> Sequence[int]:
+        """Tokens that a draft expects after ``ids``: the model reads them for a moment, so that `score` sees them."""
+        del lm, ids
+        return ()
+
+    def reads(self, lm: LM, ids: Sequence[int], budget: int) -> np.ndarray | None:
+        """Which tokens of a prompt the model reads at all: int64, ascending; None for all of them."""
+        del lm, ids, budget
+        return None
+
     def guarded(self, view: HeadView) -> torch.Tensor:
         """Scores with infinity for what always stays."""
         score = self.score(view).clone()
@@ -119,8 +143,9 @@ class KVMethod(ABC):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The hyper-parameters, ready for JSON."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The hyper-parameters, ready for JSON; models by what they were loaded from."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: getattr(value, "source", value) for name, value in found.items()}
 
 
 def best(score: torch.Tensor, budget: int) -> torch.Tensor:

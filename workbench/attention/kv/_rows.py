@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from transformers.cache_utils import Cache
 
 
 class Rows:
@@ -185,3 +188,24 @@ class Packed:
     def then(self, other: Packed) -> Packed:
         """These vectors, then others that keep as many elements."""
         return Packed(torch.cat([self.bits, other.bits]), torch.cat([self.elements, other.elements]), self.dim)
+
+
+class Newest(Cache):
+    """A cache that holds nothing: every layer gets its newest keys only, the target has the rest."""
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Nothing is kept."""
+        return key_states, value_states
+
+    def get_seq_length(self, *_: Any, **__: Any) -> int:
+        """None that transformers should know of; positions are given to it."""
+        return 0
+
+    def get_mask_sizes(self, query_length: Any, *_: Any, **__: Any) -> tuple[int, int]:
+        """As without a cache."""
+        return int(query_length), 0

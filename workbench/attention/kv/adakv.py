@@ -20,6 +20,7 @@ import torch
 from workbench._citation import Citation
 from workbench.attention.kv._method import HeadView, KVMethod, best, kv_method, resolve
 from workbench.errors import ArgumentError
+from workbench.models import LM
 
 
 @kv_method
@@ -38,7 +39,7 @@ class AdaKV(KVMethod):
     name: ClassVar[str] = "adakv"
     title: ClassVar[str] = "AdaKV (budgets by head)"
     formula: ClassVar[str] = "top (heads x budget) of the layer's scores, at least floor x budget a head"
-    observes: ClassVar[int] = 64
+    observes: ClassVar[int] = 128
     citation: ClassVar[Citation] = Citation(
         "Yuan Feng, Junlin Lv, Yukun Cao, Xike Xie, S. Kevin Zhou",
         "Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM Inference",
@@ -63,6 +64,10 @@ class AdaKV(KVMethod):
     def score(self, view: HeadView) -> torch.Tensor:
         """The inner method's."""
         return resolve(self.inner, self.options).score(view)
+
+    def ahead(self, lm: LM, ids: Sequence[int]) -> Sequence[int]:
+        """The inner method's."""
+        return resolve(self.inner, self.options).ahead(lm, ids)
 
     def select(self, views: Sequence[HeadView], budget: int) -> list[torch.Tensor]:
         """The best of the layer, after each head's floor."""
