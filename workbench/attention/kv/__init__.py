@@ -15,7 +15,19 @@ from workbench.attention.kv import (  # noqa: F401 - importing registers
     tova,
 )
 from workbench.attention.kv._method import HeadView, KVMethod, kv_method, registry, resolve
+from workbench.attention.kv.history import KVHistory, kv_history
 from workbench.attention.kv.quality import KVQuality, kv_quality
 from workbench.attention.kv.target import CompressedTarget
 
-__all__ = ["CompressedTarget", "HeadView", "KVMethod", "KVQuality", "kv_method", "kv_quality", "registry", "resolve"]
+__all__ = [
+    "CompressedTarget",
+    "HeadView",
+    "KVHistory",
+    "KVMethod",
+    "KVQuality",
+    "kv_history",
+    "kv_method",
+    "kv_quality",
+    "registry",
+    "resolve",
+]
