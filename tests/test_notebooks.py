@@ -14,7 +14,9 @@ from workbench import weights
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(
-    p.relative_to(ROOT).as_posix() for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
+    p.relative_to(ROOT).as_posix()
+    for p in (ROOT / "notebooks").rglob("*.ipynb")
+    if not {".ipynb_checkpoints", "labs"} & set(p.parts)
 )
 
 

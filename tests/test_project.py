@@ -117,7 +117,8 @@ def test_files_stay_readable() -> None:
         for folder in (KERNELS, WORKBENCH, WIDGETS)
         for path in sources(folder)
     }
-    assert not {name: count for name, count in lines.items() if count > 300}
+    documents = "workbench/labs/masters/"  # a whole notebook each
+    assert not {name: n for name, n in lines.items() if n > 300 and not name.startswith(documents)}
 
 
 def test_functions_stay_short() -> None:
