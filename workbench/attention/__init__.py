@@ -5,6 +5,7 @@ from __future__ import annotations
 from workbench.attention.capturing import Captured, Settings, capture
 from workbench.attention.maps import Maps
 from workbench.attention.metrics import METRICS, HeadTable, classify, heads, induction
+from workbench.attention.successor import successor
 from workbench.attention.watching import Passing, watched
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "classify",
     "heads",
     "induction",
+    "successor",
     "watched",
 ]

@@ -30,7 +30,7 @@ from workbench.attention._reading import CHUNK, check_length, read
 from workbench.attention.maps import Maps
 from workbench.attention.states import States
 from workbench.attention.watching import Passing, watched
-from workbench.errors import ArgumentError
+from workbench.errors import ArgumentError, ModelError
 from workbench.jobs import Progress
 from workbench.models import LM, as_lm
 
@@ -208,6 +208,8 @@ class _Counts:
         if self.states is not None:
             self.states.add(passing)
         sums, heads = self.sums[passing.layer], list[torch.Tensor]()
+        if len(sums) != len(passing.query):
+            raise ModelError(f"layer {passing.layer} has {len(passing.query)} heads, not {len(sums)} as others have")
         for start in range(0, len(sums), torch.get_num_threads()):  # as many scores at once as threads, no more
             some = range(start, min(start + torch.get_num_threads(), len(sums)))
             scores = [passing.products(head, keys[head // passing.group]) for head in some]

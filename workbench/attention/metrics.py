@@ -6,6 +6,7 @@ All are float32 ``[layers, heads]``; means run over the queries from ``settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +14,14 @@ import numpy as np
 
 from workbench import render
 from workbench.attention.capturing import Captured, Settings, capture
-from workbench.errors import ArgumentError, unknown
+from workbench.attention.successor import successor
+from workbench.errors import ArgumentError, ModelError, unknown
 from workbench.jobs import Progress
 from workbench.models import as_lm
 from workbench.results import Provenance, Result
 
 Metric = Callable[[Captured], np.ndarray]
-KINDS = ("sink", "previous token", "induction", "local", "retrieval", "broad")
+KINDS = ("sink", "previous token", "induction", "local", "retrieval", "broad", "successor")
 TOP = 0.02  # share of columns or slashes that count as the strongest
 
 
@@ -69,7 +71,8 @@ class HeadTable(Result):
     tokens : int
         Of the text.
     metrics : mapping of str to ndarray of float32 [layers, heads]
-        Those of `METRICS`, and ``"induction"``.
+        Those of `METRICS`, ``"induction"``, and ``"successor"`` where the model's weights can be read and its tokenizer
+        has ordinals.
     kinds : ndarray of str [layers, heads]
         One of `KINDS`.
     captured : Captured
@@ -128,6 +131,7 @@ def heads(
     settings: Settings | None = None,
     *,
     seed: int = 0,
+    states: bool = False,
     progress: Progress | None = None,
 ) -> HeadTable:
     """Read a text, and a random one twice over, and say what every head does.
@@ -141,6 +145,8 @@ def heads(
     settings
     seed
         Of the random text.
+    states
+        As for `capture`; `HeadTable.captured` has the maps.
     progress
 
     Raises
@@ -149,9 +155,11 @@ def heads(
         If the text is too short or too long.
     """
     lm = as_lm(model)
-    seen = capture(lm, ids, settings, progress=progress)
-    again = induction(lm, seed=seed, progress=progress)
-    metrics = {name: np.asarray(f(seen), np.float32) for name, (_, f) in METRICS.items()} | {"induction": again}
+    apart = {"induction": induction(lm, seed=seed, progress=progress)}
+    with suppress(ModelError):
+        apart["successor"] = successor(lm)
+    seen = capture(lm, ids, settings, states=states, progress=progress)
+    metrics = {name: np.asarray(f(seen), np.float32) for name, (_, f) in METRICS.items()} | apart
     kinds = classify(metrics, seen.length)
     return HeadTable(lm.source, seen.length, metrics, kinds, seen, Provenance.here(seed=seed))
 
@@ -188,6 +196,7 @@ def classify(metrics: Mapping[str, np.ndarray], tokens: int) -> np.ndarray:
 
     previous token  half of its mass or more lies on the key before the query
     induction       0.3 or more on the token behind an earlier occurrence
+    successor       turns 40 % of ordinals or more into what comes next
     sink            half or more on the first keys
     local           half or more on the newest keys
     retrieval       5 % of the text's tokens or fewer hold 90 % of a query's mass
@@ -196,6 +205,7 @@ def classify(metrics: Mapping[str, np.ndarray], tokens: int) -> np.ndarray:
     rules = {
         "previous token": metrics["previous token"] >= 0.5,
         "induction": metrics["induction"] >= 0.3,
+        "successor": metrics.get("successor", np.zeros_like(metrics["induction"])) >= 0.4,
         "sink": metrics["sink"] >= 0.5,
         "local": metrics["local"] >= 0.5,
         "retrieval": metrics["keys for 90 %"] <= 0.05 * tokens,
