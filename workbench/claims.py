@@ -57,7 +57,13 @@ __all__ = [
 ]
 
 # each has ``registry()``: name -> what carries a claim
-SOURCES = ("workbench.prune", "workbench.execute.claims", "workbench.decode")
+SOURCES = (
+    "workbench.prune",
+    "workbench.execute.claims",
+    "workbench.decode",
+    "workbench.attention.kv",
+    "workbench.attention.segments",
+)
 
 
 class Conditions(Protocol):
