@@ -3,7 +3,7 @@
     queries and keys of a layer -> Pattern.keep -> blocks of 64 x 64 -> the block-sparse prefill kernel
 
 A pattern is a frozen dataclass in a file of its own. Whatever it says, every query sees its own block, and none sees
-what comes after it.
+what comes after it. What a pattern remembers while it reads stands in fields that are not compared.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from workbench._citation import Citation
 from workbench._registry import choose, enter
 from workbench.attention.watching import Passing
 from workbench.errors import ArgumentError, ModelError
+from workbench.models import LM
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,36 @@ class Pattern(ABC):
     @property
     def parameters(self) -> dict[str, Any]:
         """The hyper-parameters, ready for JSON."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+
+    @abstractmethod
+    def within(self, budget: float, tokens: int) -> Self:
+        """The same pattern at about this share of the blocks of a text; at 1 it keeps all of them."""
+
+    def bound(self, lm: LM) -> Self:
+        """The same pattern, knowing what it needs of the model it reads with."""
+        del lm
+        return self
+
+    def learn(self, passing: Passing, mass: np.ndarray) -> None:
+        """Make what is made offline of an example whose dense attention by blocks ``[H, B, B]`` is known."""
+        del passing, mass
+
+    def attend(self, passing: Passing, masks: np.ndarray, threads: int = 1) -> torch.Tensor:
+        """Attention over its blocks: ``[H, S, D]``."""
+        return attend(passing, masks, threads)
 
     def masks(self, passing: Passing) -> np.ndarray:
         """Blocks of all heads, bool ``[H, B, B]``: the diagonal always, nothing above it."""
-        count = blocks(passing.key.shape[1])
         kept = np.stack([self.keep(passing, head) for head in range(len(passing.query))])
-        return (kept | np.eye(count, dtype=bool)) & np.tri(count, dtype=bool)
+        return causal(kept)
+
+
+def causal(kept: np.ndarray) -> np.ndarray:
+    """Bool ``[..., B, B]`` with the diagonal, and without what lies above it."""
+    count = kept.shape[-1]
+    found: np.ndarray = (kept | np.eye(count, dtype=bool)) & np.tri(count, dtype=bool)
+    return found
 
 
 def blocks(tokens: int) -> int:
@@ -69,6 +93,8 @@ def attend(passing: Passing, masks: np.ndarray, threads: int = 1) -> torch.Tenso
         Of a whole text at once.
     masks
         Bool ``[H, B, B]``.
+    threads
+        Of the kernel.
 
     Raises
     ------

@@ -10,14 +10,14 @@ Departs from the papers: both edges are rounded up to blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from workbench_kernels.attention_prefill import BLOCK
 
 from workbench._citation import Citation
-from workbench.attention.patterns._pattern import Pattern, blocks, pattern
+from workbench.attention.patterns._pattern import Pattern, blocks, pattern, share
 from workbench.attention.watching import Passing
 from workbench.errors import ArgumentError
 
@@ -58,3 +58,13 @@ class AShape(Pattern):
         i, j = np.indices((count, count))
         found: np.ndarray = (j < -(-self.sinks // BLOCK)) | (i - j <= -(-self.local // BLOCK))
         return found
+
+    def within(self, budget: float, tokens: int) -> AShape:
+        """The widest window whose blocks fit in; sinks stay."""
+        share("budget", budget)
+        count = blocks(tokens)
+        i, j = np.indices((count, count))
+        seen = i >= j
+        first = j < -(-self.sinks // BLOCK)
+        wide = [w for w in range(1, count + 1) if (seen & (first | (i - j <= w))).sum() <= budget * seen.sum() + 0.5]
+        return replace(self, local=max(wide, default=1) * BLOCK)

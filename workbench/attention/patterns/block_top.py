@@ -10,7 +10,7 @@ Departs from the paper: the number of blocks is a share of those that the row co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -58,6 +58,11 @@ class BlockTop(Pattern):
             most = max(1, round(self.budget * (i + 1)))
             kept[i, np.argsort(-scores[i, : i + 1], kind="stable")[:most]] = True
         return kept
+
+    def within(self, budget: float, tokens: int) -> BlockTop:
+        """Its own budget."""
+        del tokens
+        return replace(self, budget=budget)
 
 
 def means(states: torch.Tensor) -> torch.Tensor:

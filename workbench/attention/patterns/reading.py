@@ -7,21 +7,19 @@ KL       of the dense model's next-token distribution from the sparse one's, nat
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from workbench_kernels.attention_prefill import BLOCK
 
 from workbench import render
-from workbench.attention.patterns._pattern import Pattern, attend, blocks, registry, resolve
-from workbench.attention.watching import Passing, watched
-from workbench.errors import ArgumentError
+from workbench.attention.patterns._passes import Passes
+from workbench.attention.patterns._pattern import Pattern, registry, resolve
+from workbench.attention.patterns.curves import measured
 from workbench.jobs import Progress
-from workbench.models import LM, as_lm
+from workbench.models import as_lm
 from workbench.results import Provenance, Result
 
 
@@ -101,74 +99,15 @@ def sparse_prefill(
     ModelError
         If a layer has a window or caps its scores.
     """
-    lm, progress = as_lm(model), progress or Progress()
-    tokens = np.asarray(ids, np.int64).reshape(-1)
-    most = int(lm.module.config.max_position_embeddings)
-    if not 2 <= tokens.size <= most:
-        raise ArgumentError(f"ids has {tokens.size} tokens: 2 to {most}")
+    lm, tokens = as_lm(model), np.asarray(ids, np.int64).reshape(-1)
     names = sorted(registry()) if patterns == "all" else [patterns] if isinstance(patterns, str) else patterns
     chosen = [resolve(p) for p in names]
-    watcher = _Watcher(lm, progress, threads, 1 + len(chosen))
-    dense, seconds = watcher.read(tokens, None)
+    again = range(len(chosen))
+    passes = Passes(lm, tokens, chosen, len(again), threads, progress or Progress())
+    dense, seconds = passes.dense()
     rows = []
-    for one in chosen:
-        found, took = watcher.read(tokens, one)
-        recalls, costs = watcher.figures()
-        loss = float((dense.exp() * (dense - found)).sum(-1).mean())
-        name = one.name if chosen.count(one) == 1 and [c.name for c in chosen].count(one.name) == 1 else repr(one)
-        rows.append(PatternRow(name, float(recalls.mean()), float(costs.mean()), loss, took, recalls, costs))
+    for one, point in zip(chosen, measured(passes, [math.nan] * len(chosen), dense, again), strict=True):
+        name = one.name if [c.name for c in chosen].count(one.name) == 1 else repr(one)
+        figures = point.recall, point.cost, point.divergence, point.seconds, point.recalls, point.costs
+        rows.append(PatternRow(name, *figures))
     return SparsePrefill(lm.source, tokens.size, tuple(rows), seconds, Provenance.here())
-
-
-class _Watcher:
-    """Reads texts with a pattern, and adds up what it keeps of dense attention."""
-
-    def __init__(self, lm: LM, progress: Progress, threads: int, passes: int) -> None:
-        config = lm.module.config
-        self.lm, self.progress, self.threads = lm, progress, threads
-        self.shape = int(config.num_hidden_layers), int(config.num_attention_heads)
-        self.total, self.done = passes * self.shape[0], 0
-        self.pattern: Pattern | None = None
-        self.mass: dict[int, np.ndarray] = {}
-
-    def read(self, tokens: np.ndarray, pattern: Pattern | None) -> tuple[torch.Tensor, float]:
-        """Log-probabilities ``[S, V]``, and seconds of attention and all else but the counting."""
-        self.pattern, self.aside = pattern, 0.0
-        self.kept = np.zeros(self.shape), np.zeros(self.shape)
-        start = time.perf_counter()
-        with torch.no_grad(), watched(self.lm, self._attend):
-            logits = self.lm.module(torch.from_numpy(tokens)[None], use_cache=False).logits[0]
-        return torch.log_softmax(logits.float(), -1), time.perf_counter() - start - self.aside
-
-    def figures(self) -> tuple[np.ndarray, np.ndarray]:
-        """Recall and cost of every head ``[layers, heads]``."""
-        return self.kept
-
-    def _attend(self, passing: Passing) -> torch.Tensor:
-        self.progress.check()
-        count = blocks(passing.key.shape[1])
-        lower = np.tri(count, dtype=bool)
-        if self.pattern is None:
-            masks = np.broadcast_to(lower, (len(passing.query), count, count))
-            begun = time.perf_counter()
-            self.mass[passing.layer] = block_mass(passing)
-            self.aside += time.perf_counter() - begun
-        else:
-            masks = self.pattern.masks(passing)
-            recall, cost = self.kept
-            recall[passing.layer] = (self.mass[passing.layer] * masks).sum((1, 2)) / passing.query.shape[1]
-            cost[passing.layer] = masks.sum((1, 2)) / lower.sum()
-        self.done += 1
-        self.progress.step("reading with patterns", self.done, self.total)
-        return attend(passing, masks, self.threads)
-
-
-def block_mass(passing: Passing) -> np.ndarray:
-    """Attention summed over blocks of 64 x 64: float32 ``[H, B, B]``."""
-    count, length = blocks(passing.key.shape[1]), passing.key.shape[1]
-    found = np.zeros((len(passing.query), count, count), np.float32)
-    for head in range(len(found)):
-        p = torch.softmax(passing.scores(head), -1)
-        wide = torch.nn.functional.pad(p, (0, count * BLOCK - length, 0, count * BLOCK - length))
-        found[head] = wide.reshape(count, BLOCK, count, BLOCK).sum((1, 3)).numpy()
-    return found

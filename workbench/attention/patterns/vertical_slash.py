@@ -12,7 +12,7 @@ tokens, and what is kept is rounded to blocks of 64 x 64.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -73,17 +73,51 @@ class VerticalSlash(Pattern):
     def lines(self, passing: Passing, head: int) -> tuple[np.ndarray, np.ndarray]:
         """Columns, and distances of diagonals, the strongest first."""
         length = passing.key.shape[1]
-        asked = min(self.probe, passing.query.shape[1])
-        newest = Passing(
-            passing.layer, passing.query[:, -asked:], passing.key, passing.value, passing.scaling, passing.window,
-            passing.softcap,
-        )  # fmt: skip
-        p = torch.softmax(newest.scores(head), -1).numpy()
-        rows = np.arange(length - asked, length)[:, None]
-        distance = rows - np.arange(length)[None]
-        seen = distance >= 0
-        slashes = np.bincount(distance[seen], weights=p[seen], minlength=length)
-        best = [np.argsort(-sums, kind="stable") for sums in (p.sum(0), slashes)]
+        columns, diagonals = strongest(last_shares(passing, head, self.probe))
         sizes = (max(1, round(s * length)) for s in (self.vertical, self.slash))
-        columns, diagonals = (order[:n] for order, n in zip(best, sizes, strict=True))
-        return columns, diagonals
+        return columns[: next(sizes)], diagonals[: next(sizes)]
+
+    def within(self, budget: float, tokens: int) -> VerticalSlash:
+        """Columns and diagonals in their proportion; what they touch depends on the text and is known only then."""
+        share("budget", budget)
+        if budget == 1:
+            return replace(self, vertical=1.0)
+        scale = touching(self.vertical, self.slash, budget, blocks(tokens))
+        return replace(self, vertical=min(1.0, self.vertical * scale), slash=min(1.0, self.slash * scale))
+
+
+def touching(vertical: float, slash: float, budget: float, count: int) -> float:
+    """By what both shares are to be multiplied so that about ``budget`` of the blocks are touched.
+
+    Of n lines strewn over B blocks ``B (1 - exp(-n / B))`` blocks are touched; lines stand together, which is why
+    three tokens count as one line (ours, from what the default model does).
+    """
+    together = 3
+
+    def touched(scale: float) -> float:
+        columns, diagonals = (1 - np.exp(-scale * x * BLOCK / together) for x in (vertical, slash))
+        both = 1 - (1 - diagonals) ** 2
+        return float(1 - (1 - columns) * (1 - both)) if count > 1 else 1.0
+
+    low, high = 0.0, 1 / min(vertical, slash)
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if touched(middle) < budget else (low, middle)
+    return high
+
+
+def last_shares(passing: Passing, head: int, probe: int) -> np.ndarray:
+    """How the last ``probe`` queries attend: float32 ``[probe, S]``."""
+    newest = replace(passing, query=passing.query[:, -probe:])
+    found: np.ndarray = torch.softmax(newest.scores(head), -1).numpy()
+    return found
+
+
+def strongest(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All columns, and all distances of diagonals, those first that some last queries ``[T, S]`` attend to most."""
+    asked, length = shares.shape
+    distance = np.arange(length - asked, length)[:, None] - np.arange(length)[None]
+    seen = distance >= 0
+    slashes = np.bincount(distance[seen], weights=shares[seen], minlength=length)
+    columns, diagonals = (np.argsort(-sums, kind="stable") for sums in (shares.sum(0), slashes))
+    return columns, diagonals
