@@ -18,8 +18,8 @@ WAAD and FAI: Yang Li et al., Attention Illuminates LLM Reasoning (2025, arXiv:2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from workbench.jobs import Progress
 from workbench.models import LM, as_lm
 
 MASSES = (0.9, 0.95, 0.99)
+SCORES = 1 << 21  # of a head that are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,14 +213,27 @@ class _Counts:
             raise ModelError(f"layer {passing.layer} has {len(passing.query)} heads, not {len(sums)} as others have")
         for start in range(0, len(sums), torch.get_num_threads()):  # as many scores at once as threads, no more
             some = range(start, min(start + torch.get_num_threads(), len(sums)))
-            scores = [passing.products(head, keys[head // passing.group]) for head in some]
-            add_all(sums[some.start : some.stop], [s.numpy() for s in scores], passing.offset, passing.window)
-            for head, shares in zip(some, scores, strict=True):
-                self._needed(passing.layer, head, shares.numpy(), passing.offset)
-                heads.append(shares @ values[head // passing.group])
+            heads += self._heads(passing, some, keys, values)
         self.done += 1
         self.progress.step("reading", self.done, self.chunks * len(self.sums))
         return torch.stack(heads).to(passing.query.dtype)
+
+    def _heads(self, passing: Passing, some: range, keys: torch.Tensor, values: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Outputs ``[T, D]`` of some heads; scores are made in strips that do not leave the caches."""
+        sums, found = self.sums[passing.layer][some.start : some.stop], list[list[torch.Tensor]]()
+        strip = max(16, SCORES // keys.shape[1])
+        for start in range(0, passing.query.shape[1], strip):
+            part = replace(passing, query=passing.query[:, start : start + strip])
+            offset = passing.offset + start
+            seen = offset + part.query.shape[1]
+            seen += -seen % 16
+            owners = [head // passing.group for head in some]
+            scores = [part.products(head, keys[own, :seen]) for head, own in zip(some, owners, strict=True)]
+            add_all(sums, [s.numpy() for s in scores], offset, passing.window)
+            for head, shares in zip(some, scores, strict=True):
+                self._needed(passing.layer, head, shares.numpy(), offset)
+            found.append([shares @ values[own, :seen] for shares, own in zip(scores, owners, strict=True)])
+        return (torch.cat(strips) for strips in zip(*found, strict=True))
 
     def _needed(self, layer: int, head: int, p: np.ndarray, offset: int) -> None:
         rows = range(-offset % self.settings.sample, len(p), self.settings.sample)
