@@ -312,6 +312,8 @@ def _ids(lm: LM, name: str, text: Text, *, special: bool = False) -> tuple[int, 
         if any(not 0 <= t < vocabulary for t in ids):
             raise ArgumentError(f"{name} holds an id that is no token: each from 0 to {vocabulary - 1}")
         return ids
+    if not text:
+        return ()
     if lm.tokenizer is None:
         raise ArgumentError(f"{name} is text, but the model has no tokenizer: give token ids")
     return tuple(int(t) for t in lm.tokenizer(text, add_special_tokens=special)["input_ids"])
