@@ -7,6 +7,7 @@ only, so that ``--help`` answers at once.
 from workbench.commands import (
     bench,
     bench_decode,
+    check,
     check_lossless,
     decoders,
     evaluate,
@@ -22,6 +23,7 @@ from workbench.commands import (
 
 COMMANDS = (
     lab,
+    check,
     prune,
     evaluate,
     models,

@@ -448,11 +448,11 @@ for random in labs.cases(3):
 labs.passed()
 
 # %%
-sparsities = [0.3, 0.5, 0.7, 0.8]
-curves = sensitivity(list(real.values()), sparsities, wanda_mask, output_error)
+grid = [0.3, 0.5, 0.7, 0.8]
+measured = sensitivity(list(real.values()), grid, wanda_mask, output_error)
 labs.plot(
-    sparsities,
-    dict(zip(real, curves, strict=True)),
+    grid,
+    dict(zip(real, measured, strict=True)),
     title="Sensitivity, Wanda",
     x_label="sparsity",
     y_label="output error",
@@ -520,11 +520,11 @@ for random in labs.cases(5):
 labs.passed()
 
 # %%
-choice = allocate(curves, sparsities, 0.5)
-uniform = curves[:, sparsities.index(0.5)].sum()
+choice = allocate(measured, grid, 0.5)
+uniform = measured[:, grid.index(0.5)].sum()
 for name, index in zip(real, choice, strict=True):
-    print(f"{name:28} {sparsities[index]:.0%}")
-print(f"sum of errors {sum(curves[n][c] for n, c in enumerate(choice)):.3f}; 50 % everywhere: {uniform:.3f}")
+    print(f"{name:28} {grid[index]:.0%}")
+print(f"sum of errors {sum(measured[n][c] for n, c in enumerate(choice)):.3f}; 50 % everywhere: {uniform:.3f}")
 
 # %% [markdown]
 # <details><summary>Explain: with 210 matrices and 4 sparsities, trying everything takes 4 to the power of 210 steps.
