@@ -10,12 +10,12 @@ import torch
 from tiny_lm import tiny_lm
 
 import workbench
-from workbench._variants import greedy, running
 from workbench.architecture import matrix
 from workbench.data import Tokens
 from workbench.errors import ArgumentError, Cancelled, DataError
 from workbench.jobs import Job, Progress
 from workbench.session import Choice, Session, Stage
+from workbench.session.sampling import greedy, running
 
 SIZES = {"samples": 4, "seqlen": 64, "windows": 3}
 
@@ -144,18 +144,6 @@ def test_applying_anew_ends_redo(session):
     assert not session.can_redo
 
 
-def test_old_variants_are_forgotten_but_not_applied_ones(lm):
-    session = Session(lm, keep=2, **SIZES)
-    session.choose(method="magnitude")
-    session.prune(speed=False)
-    session.apply()
-    for sparsity in (0.1, 0.2, 0.3):
-        session.choose(sparsity=sparsity)
-        session.prune(speed=False)
-    assert [v.number for v in session.variants] == [1, 3, 4]
-    assert "forget" in {e.action for e in session.journal}
-
-
 @pytest.mark.parametrize(
     "choices",
     [
@@ -171,7 +159,7 @@ def test_old_variants_are_forgotten_but_not_applied_ones(lm):
 def test_the_printed_python_does_the_same(lm, session, choices):
     for i, choice in enumerate(choices):
         session.choose(**choice)
-        expected = session.to_python()
+        expected = session.choice_to_python()
         variant = session.prune(speed=False)
         assert session.to_python(variant) == expected
         if i + 1 < len(choices):
@@ -186,10 +174,10 @@ def test_the_printed_python_does_the_same(lm, session, choices):
 
 def test_python_for_given_tokens(lm):
     drawn = workbench.calibration(lm, samples=4, seqlen=64, seed=3)
-    assert "workbench.calibration(model, samples=4, seqlen=64, seed=3)" in Session(lm, drawn).to_python()
+    assert "workbench.calibration(model, samples=4, seqlen=64, seed=3)" in Session(lm, drawn).choice_to_python()
     foreign = Tokens.of(np.arange(64).reshape(1, -1))
-    assert "# tokens: the calibration tokens that were given" in Session(lm, foreign).to_python()
-    assert "calibration(model, 'some.txt', samples=4" in Session(lm, "some.txt", **SIZES).to_python()
+    assert "# tokens: the calibration tokens that were given" in Session(lm, foreign).choice_to_python()
+    assert "calibration(model, 'some.txt', samples=4" in Session(lm, "some.txt", **SIZES).choice_to_python()
 
 
 def test_bad_choices_are_refused_and_change_nothing(session):

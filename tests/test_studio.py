@@ -104,7 +104,7 @@ def test_apply_undo_export_and_code(studio, tmp_path):
     variant = studio.session.variants[0]
     studio.set_state({"sparsity": 0.2})
     studio._heard(None, {"command": "code"}, None)
-    assert sent == [{"code": studio.session.to_python(variant)}, {"code": studio.session.to_python()}]
+    assert sent == [{"code": studio.session.to_python(variant)}, {"code": studio.session.choice_to_python()}]
 
 
 def test_errors_reach_the_screen(studio, tmp_path):

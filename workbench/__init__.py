@@ -30,9 +30,11 @@ _HOME = {
     "evaluation": "workbench.data",
     "generate": "workbench.decode",
     "kernel_lab": "workbench_widgets",
+    "lens": "workbench_widgets",
     "load": "workbench.models",
     "load_text": "workbench.data",
     "methods": "workbench.prune",
+    "open": "workbench.session",
     "perplexity": "workbench.measure",
     "preview": "workbench.prune.preview",
     "repeat": "workbench.prune",
@@ -48,7 +50,7 @@ _HOME = {
 __all__ = [*_HOME, "prune"]
 
 if TYPE_CHECKING:
-    from workbench_widgets import kernel_lab, studio, theatre  # type: ignore[no-redef]
+    from workbench_widgets import kernel_lab, lens, studio, theatre  # type: ignore[no-redef]
 
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
     from workbench.models import LM, load, wrap
     from workbench.prune import Recipe, methods, prune, repeat
     from workbench.prune.preview import preview
-    from workbench.session import Session
+    from workbench.session import Session, open  # noqa: A004
 
 
 def __getattr__(name: str) -> Any:

@@ -131,6 +131,38 @@ def lines(
     return _svg(580, 222, f"{title}: {last}", "".join(parts))
 
 
+def scatter(
+    points: Sequence[tuple[str, float, float, bool]], *, title: str, x_label: str = "", y_label: str = ""
+) -> str:
+    """Named points; those that count are filled and joined, in the order of x.
+
+    Parameters
+    ----------
+    points
+        Name, x, y, and whether it counts (on a Pareto front, say); what is not finite is left out.
+    title, x_label, y_label
+        What is shown; the points that count are added to the title for screen readers.
+    """
+    known = [p for p in points if math.isfinite(p[1] + p[2])]
+    (x0, x1), (y0, y1) = (_span(np.array([p[n] for p in known] or [0.0])) for n in (1, 2))
+    (x0, x1), (y0, y1) = ((low - 0.06 * (high - low), high + 0.06 * (high - low)) for low, high in ((x0, x1), (y0, y1)))
+    places = [(56 + 360 * (x - x0) / (x1 - x0), 186 - 170 * (y - y0) / (y1 - y0)) for _, x, y, _ in known]
+    front = sorted(place for place, point in zip(places, known, strict=True) if point[3])
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in front)
+    parts = [_axes(x0, x1, y0, y1, x_label, y_label)]
+    parts.append(f'<polyline points="{path}" fill="none" stroke="{OKABE_ITO[0]}" stroke-dasharray="4 3"/>')
+    for i, ((x, y), (name, a, b, counts)) in enumerate(zip(places, known, strict=True)):
+        fill = OKABE_ITO[0] if counts else "none"
+        note, mark = html.escape(f"{name}: {number(a)}, {number(b)}"), html.escape(name.split(":")[0])
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="{OKABE_ITO[0]}" stroke-width="2">'
+            f"<title>{note}</title></circle>"
+            f'<text x="{x + 8:.1f}" y="{y - 6 + 12 * (i % 2):.1f}" font-size="11">{mark}</text>'
+        )
+    stated = "; ".join(f"{name} {number(a)}, {number(b)}" for name, a, b, counts in known if counts)
+    return _svg(580, 222, f"{title}: {stated}", "".join(parts))
+
+
 def heatmap_svg(
     values: Any,
     rows: Sequence[str],

@@ -53,22 +53,28 @@ def load_per_layer(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrain
     ModelError
         If tensors are missing, unknown, or of shapes that fit no model of the family.
     """
-    module = _dense(read_config(folder), folder, dtype)
     tensors: Tensors = {}
     for file in sorted(folder.glob("*.safetensors")):
         tensors |= load_file(file)
+    module = build_per_layer(read_config(folder), tensors, dtype, str(folder))
+    if (folder / "generation_config.json").is_file():
+        module.generation_config = type(module.generation_config).from_pretrained(folder)
+    return module
+
+
+def build_per_layer(raw: dict[str, Any], tensors: Tensors, dtype: torch.dtype, folder: str) -> PreTrainedModel:
+    """The model of a config.json and tensors of that dtype, which it holds without copying; errors name ``folder``."""
+    module = _dense(raw, folder, dtype)
     _fill(module, tensors, dtype, folder)
     module.tie_weights()
     arch = describe(module)
     for layer in range(arch.num_layers):
         _check_layer(arch, layer, folder)
         arch.resize(layer)
-    if (folder / "generation_config.json").is_file():
-        module.generation_config = type(module.generation_config).from_pretrained(folder)
     return module.eval()
 
 
-def _dense(raw: dict[str, Any], folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def _dense(raw: dict[str, Any], folder: str, dtype: torch.dtype) -> PreTrainedModel:
     """The model of the dense sizes; its weights are neither drawn nor read."""
     own, kind = raw.pop("per_layer_config", None), raw.pop("model_type", None)
     if kind not in FAMILIES:
@@ -81,7 +87,7 @@ def _dense(raw: dict[str, Any], folder: Path, dtype: torch.dtype) -> PreTrainedM
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **raw), dtype=dtype)
 
 
-def _fill(module: PreTrainedModel, tensors: Tensors, dtype: torch.dtype, folder: Path) -> None:
+def _fill(module: PreTrainedModel, tensors: Tensors, dtype: torch.dtype, folder: str) -> None:
     tied = set(getattr(module, "all_tied_weights_keys", None) or ())
     wanted = set(module.state_dict()) - tied
     biases = _possible_biases(describe(module)) & set(tensors) - wanted
@@ -106,7 +112,7 @@ def _possible_biases(arch: Architecture) -> set[str]:
     return {f"{arch.family.layers}.{i}.{path}.bias" for i in names for path in arch.linear_paths}
 
 
-def _check_shapes(module: PreTrainedModel, tensors: Tensors, folder: Path) -> None:
+def _check_shapes(module: PreTrainedModel, tensors: Tensors, folder: str) -> None:
     """Refuse tensors that differ from the dense model's in more than the number of units."""
     dense, free = module.state_dict(), _free_axes(describe(module))
     for name, tensor in tensors.items():
@@ -138,7 +144,7 @@ def _free_axes(arch: Architecture) -> dict[str, set[int]]:
     return free
 
 
-def _check_layer(arch: Architecture, layer: int, folder: Path) -> None:
+def _check_layer(arch: Architecture, layer: int, folder: str) -> None:
     """Refuse shapes that do not belong together."""
     problem = ""
     if matrix(arch.linear(layer, arch.family.o)).shape[1] % (arch.head_dim * arch.heads_per_group):

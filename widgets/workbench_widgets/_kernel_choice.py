@@ -124,7 +124,7 @@ def named_models(given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     if isinstance(given, Session):
-        return {"dense": given.dense, **{v.name: v.pruned for v in given.variants}}
+        return {"dense": given.dense, **{v.name: v for v in given.variants if not v.compiled}}
     models = dict(given) if isinstance(given, Mapping) else {_name(given): given}
     for model in models.values():
         as_lm(model)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from workbench import measure
-from workbench._variants import MEASURE_DENSE, running
 from workbench.measure import Quality
 from workbench.models import LM
 from workbench.prune import ALLOCATIONS, REPAIRS, methods
 from workbench.results import json_ready
 from workbench.session import Choice, Samples, Session, Variant
+from workbench.session.sampling import running
+from workbench.session.variants import MEASURE_DENSE
 from workbench.weights import DEFAULT_NAME
 
 POINTS = 200  # of a curve
@@ -169,7 +170,7 @@ def _row(variant: Variant, current: bool) -> dict[str, Any]:
     return {
         "id": variant.number,
         "name": variant.name,
-        "sparsity": variant.pruned.report.true_sparsity,
+        "sparsity": variant.sparsity,
         "perplexity": variant.after.perplexity,
         "bytes": variant.size.weight_bytes,
         "prefill": speed.prefill.ratio if speed else None,

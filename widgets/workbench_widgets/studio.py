@@ -222,7 +222,7 @@ class Studio(View):
         """Of the selected variant, or of what is chosen now where that is something else."""
         chosen = self._selected()
         same = chosen is not None and chosen.lineage[-1] == self.session.choice
-        return self.session.to_python(chosen if same else None)
+        return self.session.to_python(chosen) if same else self.session.choice_to_python()
 
     def _refuse_if_busy(self) -> None:
         if self._runner.kind not in ("", "score"):

@@ -9,6 +9,7 @@ p f_i. Angles add up, so that a cached key moves by ``by`` positions with one mo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ class Rotation:
         kind = getattr(found[0], "rope_type", "default")
         if kind not in STATIC:
             raise ModelError(f"{name}'s positions depend on the length of the text ({kind}): its keys cannot be moved")
-        frequencies: torch.Tensor = found[0].inv_freq
+        frequencies: Any = found[0].inv_freq
         return cls(frequencies.detach().double().cpu())
 
     def turn(self, states: torch.Tensor, by: int | torch.Tensor) -> torch.Tensor:

@@ -76,6 +76,11 @@ class Compiled(Result):
         return own | {"stored": {k: list(v) for k, v in self.stored.items()}, "provenance": self.provenance.to_dict()}
 
     @property
+    def vocabulary(self) -> int:
+        """Tokens that it knows."""
+        return len(self.decoder.weights.embedding)
+
+    @property
     def position(self) -> int:
         """Tokens in the cache."""
         return self.decoder.position
@@ -111,6 +116,12 @@ class Compiled(Result):
             self.decoder.crop(length)
         except KernelError as error:
             raise ArgumentError(str(error)) from error
+
+    def chunks(self, ids: Sequence[int] | np.ndarray, size: int = 128) -> Iterator[np.ndarray]:
+        """Logits of a text from an empty cache, float32 ``[n, V]`` of up to ``size`` tokens at a time."""
+        self.crop()
+        for start in range(0, len(ids), size):
+            yield self.forward(ids[start : start + size])
 
     def generate(
         self,

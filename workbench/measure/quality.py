@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,7 +120,7 @@ def perplexity(model: Any, tokens: Tokens, *, progress: Progress | None = None) 
     Parameters
     ----------
     model
-        A model handle, a pruned result or a transformers causal LM.
+        A model handle, a pruned result, a transformers causal LM, or a compiled model.
     tokens
         From `workbench.data.evaluation`.
     progress
@@ -140,19 +141,36 @@ def perplexity(model: Any, tokens: Tokens, *, progress: Progress | None = None) 
     Quality(perplexity=25.4, 95 % 21.9 to 29.5, 20 windows)
     """
     _check_overlap(model, tokens)
-    module = as_lm(model).module
-    _check_vocabulary(module, tokens)
     progress = progress or Progress()
     start, provenance = time.perf_counter(), Provenance.here(seed=tokens.seed)
-    protocol = _protocol(tokens, module)
     nll = np.empty(tokens.samples)
-    with torch.no_grad(), progress.interrupting(module):
-        logits = _logits(module, torch.from_numpy(tokens.ids[:1, :_PROBE]))
+    with torch.no_grad(), _reader(model, tokens, progress) as (logits, dtype, device):
+        protocol = _protocol(tokens, dtype)
         for i, row in enumerate(tokens.ids):
-            nll[i] = _window_nll(logits, torch.from_numpy(row[None]).to(module.device))
+            nll[i] = _window_nll(logits, torch.from_numpy(row[None]).to(device))
             so_far = _quality(nll[: i + 1].copy(), tokens.seqlen, protocol, start, provenance)
             progress.step("perplexity", i + 1, tokens.samples, partial=so_far)
     return so_far
+
+
+@contextmanager
+def _reader(model: Any, tokens: Tokens, progress: Progress) -> Iterator[tuple[Logits, str, Any]]:
+    """How to get a model's logits, the type that it computes in, and where it wants its tokens."""
+    if hasattr(model, "chunks"):  # compiled
+        _check_vocabulary(model.vocabulary, tokens)
+        if tokens.seqlen > model.context:
+            raise ArgumentError(f"windows of {tokens.seqlen} tokens: this model was compiled for {model.context}")
+        yield (
+            lambda ids: map(torch.from_numpy, model.chunks(ids[0].numpy(), CHUNK)),
+            f"compiled {model.format}-{model.values}",
+            "cpu",
+        )
+        return
+    module: Any = as_lm(model).module
+    _check_vocabulary(module.get_input_embeddings().weight.shape[0], tokens)
+    with progress.interrupting(module):
+        dtype = str(next(module.parameters()).dtype).removeprefix("torch.")
+        yield _logits(module, torch.from_numpy(tokens.ids[:1, :_PROBE])), dtype, module.device
 
 
 def compare(first: Quality, second: Quality) -> Comparison:
@@ -184,7 +202,7 @@ def _quality(
     return Quality(*ends, nll, count * (seqlen - 1), count, protocol, seconds, provenance)
 
 
-def _protocol(tokens: Tokens, module: torch.nn.Module) -> dict[str, Any]:
+def _protocol(tokens: Tokens, dtype: str) -> dict[str, Any]:
     return {
         "text": tokens.name,
         "sha256": tokens.sha256,
@@ -193,7 +211,7 @@ def _protocol(tokens: Tokens, module: torch.nn.Module) -> dict[str, Any]:
         "seqlen": tokens.seqlen,
         "stride": tokens.seqlen,
         "bos": "none",
-        "dtype": str(next(module.parameters()).dtype).removeprefix("torch."),
+        "dtype": dtype,
         "log_softmax": "float32",
         "windows_hash": tokens.hash,
     }
@@ -232,8 +250,8 @@ def _logits(module: Any, probe: torch.Tensor) -> Logits:
     return lean if a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-3) else full
 
 
-def _check_vocabulary(module: Any, tokens: Tokens) -> None:
-    rows, low, high = module.get_input_embeddings().weight.shape[0], tokens.ids.min(), tokens.ids.max()
+def _check_vocabulary(rows: int, tokens: Tokens) -> None:
+    low, high = tokens.ids.min(), tokens.ids.max()
     if low < 0 or high >= rows:
         raise ArgumentError(f"tokens from {low} to {high}, but the model knows 0 to {rows - 1}: wrong tokenizer?")
 

@@ -145,7 +145,7 @@ def speed(
     Parameters
     ----------
     model, dense
-        Model handles, pruned results or transformers causal LMs with one vocabulary.
+        Model handles, pruned results, transformers causal LMs or compiled models with one vocabulary.
     prompt_tokens, new_tokens
         Length of the prompt; tokens decoded after it.
     repeats
@@ -170,7 +170,7 @@ def speed(
     for name, value in (("prompt_tokens", prompt_tokens), ("new_tokens", new_tokens), ("repeats", repeats)):
         if not isinstance(value, int) or value < 1:
             raise ArgumentError(f"{name}={value!r}: a whole number of at least 1")
-    modules = [as_lm(model).module, as_lm(dense).module]
+    modules = [m if hasattr(m, "chunks") else as_lm(m).module for m in (model, dense)]
     ids = _prompt(modules, prompt_tokens, new_tokens, seed)
     progress, start = progress or Progress(), time.perf_counter()
     samples = np.empty((2, repeats, 2))
@@ -188,6 +188,8 @@ def speed(
 
 def _run(module: Any, ids: torch.Tensor, prompt: int, progress: Progress) -> tuple[float, float]:
     """Milliseconds of the prefill and of the median decode step."""
+    if hasattr(module, "chunks"):
+        return _run_compiled(module, ids[0].numpy(), prompt, progress)
     cache, ids = DynamicCache(config=module.config), ids.to(module.device)
     sync: Callable[[], object] = torch.cuda.synchronize if module.device.type == "cuda" else lambda: None
 
@@ -205,10 +207,25 @@ def _run(module: Any, ids: torch.Tensor, prompt: int, progress: Progress) -> tup
     return prefill, float(np.median(steps))
 
 
+def _run_compiled(model: Any, ids: np.ndarray, prompt: int, progress: Progress) -> tuple[float, float]:
+    """The same of a compiled model."""
+    model.crop()
+    times = []
+    for part in (ids[:prompt], *(ids[i : i + 1] for i in range(prompt, len(ids)))):
+        progress.check()
+        start = time.perf_counter()
+        model.forward(part, last=True)
+        times.append(1000 * (time.perf_counter() - start))
+    model.crop()
+    return times[0], float(np.median(times[1:]))
+
+
 def _prompt(modules: list[Any], prompt: int, new: int, seed: int) -> torch.Tensor:
-    rows = min(m.get_input_embeddings().weight.shape[0] for m in modules)
+    rows = min(m.vocabulary if hasattr(m, "chunks") else m.get_input_embeddings().weight.shape[0] for m in modules)
     count = prompt + max(new, _WARM_STEPS)
-    limit = min(getattr(m.config, "max_position_embeddings", count) for m in modules)
+    limit = min(
+        m.context if hasattr(m, "chunks") else getattr(m.config, "max_position_embeddings", count) for m in modules
+    )
     if count > limit:
         raise ArgumentError(f"{prompt} prompt and {new} new tokens: this model takes at most {limit} positions")
     ids = np.random.default_rng(seed).integers(0, rows, (1, prompt + new))

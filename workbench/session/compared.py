@@ -1,0 +1,123 @@
+"""All variants of a session beside the dense model: quality, bytes, speed, and which of them nothing beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from workbench import measure, render
+from workbench._charts import scatter
+from workbench.models import LM
+from workbench.results import Provenance, Result
+from workbench.session.variants import Variant
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRow:
+    """One model; ratios are to the dense one, NaN where nothing was measured.
+
+    Attributes
+    ----------
+    number
+        Of the variant; 0 is the dense model.
+    name
+    perplexity, ratio, low, high
+        Ratio of perplexities on the same windows, paired, with its 95 % interval.
+    parameters, nonzero, weight_bytes
+    prefill, decode
+        Speed of dense, above 1 is faster.
+    decode_ms
+        Of one token.
+    sparsity
+        Share of parameters zeroed or removed.
+    compiled
+    """
+
+    number: int
+    name: str
+    perplexity: float
+    ratio: float
+    low: float
+    high: float
+    parameters: int
+    nonzero: int
+    weight_bytes: int
+    prefill: float
+    decode: float
+    decode_ms: float
+    sparsity: float
+    compiled: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Compared(Result):
+    """What every variant costs and gives.
+
+    Attributes
+    ----------
+    rows : tuple of ComparedRow
+        The dense model first.
+    provenance : Provenance
+    """
+
+    rows: tuple[ComparedRow, ...]
+    provenance: Provenance = field(repr=False)
+
+    def pareto(self, against: str = "decode") -> tuple[int, ...]:
+        """Numbers of the models that no other one beats in perplexity and in ``"decode"`` or ``"weight_bytes"``."""
+        sign = 1 if against == "weight_bytes" else -1
+        points = [(r.number, r.perplexity, sign * getattr(r, against)) for r in self.rows]
+        points = [p for p in points if np.isfinite(p[1:]).all()]
+        return tuple(n for n, a, b in points if not any(x <= a and y <= b and (x, y) != (a, b) for _, x, y in points))
+
+    def _headline(self) -> str:
+        best = [r.name for r in self.rows if r.number in self.pareto()]
+        return f"Compared({len(self.rows) - 1} variants beside dense; not beaten in quality and decode: {best})"
+
+    def _sections(self) -> tuple[render.Section, ...]:
+        header = ("", "perplexity", "x dense", "95 %", "MB", "prefill, x", "decode, x", "ms/token")
+        rows = [
+            (r.name, r.perplexity, r.ratio, f"{r.low:.3g} to {r.high:.3g}", r.weight_bytes / 1e6, r.prefill, r.decode,
+             r.decode_ms)
+            for r in self.rows
+        ]  # fmt: skip
+        return (
+            render.section("Variants", rows, header, picture=self._picture("decode", "decode speed, x dense")),
+            render.section("", [], picture=self._picture("weight_bytes", "bytes of weights, x dense")),
+            render.prose("Provenance", str(self.provenance)),
+        )
+
+    def _picture(self, against: str, label: str) -> str:
+        first, best = float(getattr(self.rows[0], against)) or 1.0, self.pareto(against)
+        points = [(r.name, getattr(r, against) / first, r.ratio, r.number in best) for r in self.rows]
+        return scatter(points, title=f"Quality and {label}", x_label=label, y_label="perplexity, x dense")
+
+
+def compared(variants: Sequence[Variant], quality: Any, dense: LM) -> Compared:
+    """The table of a session's variants; nothing is measured anew but the dense model's size.
+
+    Parameters
+    ----------
+    quality
+        Of the dense model; None if it was not measured yet.
+    """
+    size, nan = measure.size(dense), float("nan")
+    timed = next((v.speed for v in reversed(variants) if v.speed is not None), None)
+    perplexity = quality.perplexity if quality is not None else nan
+    ms = timed.decode.dense_ms if timed is not None else nan
+    counts = size.parameters, size.nonzero_parameters, size.weight_bytes
+    rows = [ComparedRow(0, "dense", perplexity, 1.0, 1.0, 1.0, *counts, 1.0, 1.0, ms, 0.0, False)]
+    return Compared((*rows, *(_row(v) for v in variants)), Provenance.here())
+
+
+def _row(v: Variant) -> ComparedRow:
+    paired, nan = measure.compare(v.after, v.before), float("nan")
+    speeds: tuple[float, float, float] = (nan, nan, nan)
+    if v.speed is not None:
+        speeds = v.speed.prefill.ratio, v.speed.decode.ratio, v.speed.decode.ms
+    counts = v.size.parameters, v.size.nonzero_parameters, v.size.weight_bytes
+    interval = paired.ratio, paired.low, paired.high
+    return ComparedRow(v.number, v.name, v.after.perplexity, *interval, *counts, *speeds, v.sparsity, v.compiled)
