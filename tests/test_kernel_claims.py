@@ -28,9 +28,9 @@ from workbench.prune import registry as methods
 TINY: dict[str, Any] = {
     "block-spmm": FasterBlocks(layers=((32, 48),), tokens=5),
     "condensed": FasterFanIn(layers=((32, 40),)),
-    "mustafar": SmallerAndFaster(heads=1, group=2, length=1100, dim=32, window=8),
+    "bitmap-attention": SmallerAndFaster(heads=1, group=2, length=1100, dim=32, window=8),
 }
-FILES = {"block-spmm": "block_spmm", "condensed": "condensed", "mustafar": "mustafar"}
+FILES = {"block-spmm": "block_spmm", "condensed": "condensed", "bitmap-attention": "mustafar"}
 
 
 def timer(factor: Callable[[str, int], float], noise: float = 0.01) -> Any:
@@ -104,7 +104,7 @@ def test_tiny_checks_run_on_the_clock(name: str) -> None:
     with context.active():
         found = TINY[name](context, name)
     assert found.status in (HELD, NOT_HELD, INCONCLUSIVE)
-    assert len(found.runs) == {"block-spmm": 5, "condensed": 4, "mustafar": 2}[name]
+    assert len(found.runs) == {"block-spmm": 5, "condensed": 4, "bitmap-attention": 2}[name]
     assert {r.kernel for r in found.runs} <= set(registry()[name].kernels)
     assert all(r.ratio > 0 and r.ms > 0 and r.than_ms > 0 for r in found.runs)
     assert steps
@@ -120,7 +120,7 @@ def test_every_claim_can_hold_and_fail(name: str, factor: float, status: str) ->
 
 def test_a_cache_that_stays_large_is_no_success() -> None:
     check = SmallerAndFaster(heads=1, group=1, length=1100, dim=32, window=1000, sparsities=(0.7,))
-    found = check(KernelContext(repeats=12, seeds=(0,), timer=timer(lambda *_: 2.0)), "mustafar")
+    found = check(KernelContext(repeats=12, seeds=(0,), timer=timer(lambda *_: 2.0)), "bitmap-attention")
     assert found.low > 1
     assert found.status == NOT_HELD
     assert "at 70 % the cache takes 9" in found.note
@@ -160,8 +160,8 @@ def test_published_kernels_are_listed_beside_methods() -> None:
         header = " ".join((folder / f"{FILES[name]}.py").read_text(encoding="utf-8").split('"""')[1].split())
         for said in (one.citation.authors, one.citation.title, str(one.citation.year), one.citation.arxiv, "Departs"):
             assert said in header
-    with pytest.raises(ArgumentError, match="'mustafar' is taken by Mustafar"):
-        published(registry()["mustafar"])
+    with pytest.raises(ArgumentError, match="'bitmap-attention' is taken by Mustafar"):
+        published(registry()["bitmap-attention"])
 
 
 def test_contexts_are_checked() -> None:

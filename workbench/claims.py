@@ -63,6 +63,7 @@ SOURCES = (
     "workbench.decode",
     "workbench.attention.kv",
     "workbench.attention.segments",
+    "workbench.attention.patterns",
 )
 
 

@@ -72,8 +72,23 @@ def needles(tokenizer: Any, haystack: Sequence[int], count: int = 4, *, seed: in
     return found
 
 
-def pairs(tokenizer: Any, length: int = 6, count: int = 4, *, seed: int = 0) -> list[Hidden]:
+def pairs(
+    tokenizer: Any, length: int = 6, count: int = 4, *, seed: int = 0, haystack: Sequence[int] = ()
+) -> list[Hidden]:
     """A list of places and their numbers, and a question about one of them.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the model.
+    length
+        Pairs in a list.
+    count
+        Prompts, at most as many as pairs.
+    seed
+        Of places and numbers.
+    haystack
+        Tokens of a text in whose middle the list stands.
 
     Raises
     ------
@@ -84,17 +99,19 @@ def pairs(tokenizer: Any, length: int = 6, count: int = 4, *, seed: int = 0) -> 
     if not count <= length <= len(PLACES):
         raise ArgumentError(f"length={length}: {count} to {len(PLACES)} pairs")
     random, found = np.random.default_rng(seed), []
+    hay = [int(t) for t in haystack]
+    before, after = hay[: len(hay) // 2], hay[len(hay) // 2 :]
     for n in range(count):
         names = [PLACES[int(k)] for k in random.permutation(len(PLACES))[:length]]
         numbers = [str(x) for x in random.choice(np.arange(1000, 10000), length, replace=False)]
         asked = round((n + 0.5) / count * length)
-        ids: list[int] = []
+        ids = [*before, *(_ids(tokenizer, "\n\n") if before else [])]
         place = (0, 0)
         for k, (name, number) in enumerate(zip(names, numbers, strict=True)):
             part = _ids(tokenizer, f"The number of the {name} is {number}.\n")
             place = (len(ids), len(ids) + len(part)) if k == asked else place
             ids += part
-        ids += _ids(tokenizer, f"\nSo the number of the {names[asked]} is")
+        ids += after + _ids(tokenizer, f"\nSo the number of the {names[asked]} is")
         found.append(Hidden(tuple(ids), numbers[asked], place))
     return found
 

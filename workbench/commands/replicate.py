@@ -28,6 +28,7 @@ examples:
   workbench replicate wanda --model org/name --text my.txt --windows 60
   workbench replicate block-spmm                 a kernel on this machine, on one thread
   workbench replicate prompt-lookup              a way of decoding, on the model compiled dense
+  workbench replicate snapkv                     a smaller KV cache, on pieces of the text
   workbench replicate --ledger                   make the ledger's page from the recorded runs
   workbench replicate wanda --ledger my-ledger   run, record in that folder, and make its page
 
@@ -39,7 +40,12 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = add(subparsers, "replicate", "measure whether the claim of a paper holds here", EPILOG)
-    parser.add_argument("method", nargs="?", metavar="METHOD", help="of a pruning or decoding method, or a kernel")
+    parser.add_argument(
+        "method",
+        nargs="?",
+        metavar="METHOD",
+        help="of pruning, decoding or small caches, or a kernel",
+    )
     parser.add_argument("--all", action="store_true", help="everything that carries a claim")
     parser.add_argument("--model", metavar="DIR_or_ID", help="what to prune (default: the default model)")
     parser.add_argument("--text", metavar="FILE", help="a text, halved for calibration (default: built in)")
@@ -102,6 +108,7 @@ def _replicate(given: argparse.Namespace) -> Iterator[Any]:
 
 def _grounds(given: argparse.Namespace, progress: Any) -> dict[type, Callable[[], Any]]:
     """What claims are checked on, as asked; each is made when the first claim needs it."""
+    from workbench.attention.kv.claims import KVContext
     from workbench.claims import Context
     from workbench.decode.claims import DecodingContext
     from workbench.execute.claims import KernelContext
@@ -117,7 +124,13 @@ def _grounds(given: argparse.Namespace, progress: Any) -> dict[type, Callable[[]
     def decoding() -> Any:
         return DecodingContext.of(load_model(given.model, progress), threads=given.threads, progress=progress)
 
-    return {Context: cache(model), KernelContext: cache(kernels), DecodingContext: cache(decoding)}
+    def caches() -> Any:
+        return KVContext.of(load_model(given.model, progress), given.text, threads=given.threads, progress=progress)
+
+    return {
+        Context: cache(model), KernelContext: cache(kernels), DecodingContext: cache(decoding),
+        KVContext: cache(caches),
+    }  # fmt: skip
 
 
 def _as_json(outcome: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class OverItems(ABC):
         Figures are compared by their difference; else by their ratio, for which they must be positive.
     """
 
-    needs: ClassVar[type[DecodingContext]] = DecodingContext
+    needs: ClassVar[type[Any]] = DecodingContext
     at_least: float = -math.inf
     at_most: float = math.inf
     kinds: tuple[str, ...] = ()

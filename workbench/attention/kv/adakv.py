@@ -19,6 +19,8 @@ import torch
 
 from workbench._citation import Citation
 from workbench.attention.kv._method import HeadView, KVMethod, best, kv_method, resolve
+from workbench.attention.kv.claims import Continuation
+from workbench.claims import Claim
 from workbench.errors import ArgumentError
 from workbench.models import LM
 
@@ -46,6 +48,11 @@ class AdaKV(KVMethod):
         2024,
         "2407.11550",
         "NeurIPS 2025",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "Heads that share their layer's budget by need lose less than heads with even budgets.",
+        "Llama-3.1-8B, Mistral-7B; RULER and LongBench, on top of SnapKV",
+        Continuation(than="snapkv"),
     )
 
     sinks: int = 0

@@ -20,6 +20,8 @@ import torch
 
 from workbench._citation import Citation
 from workbench.attention.kv._method import HeadView, KVMethod, kv_method
+from workbench.attention.kv.claims import Continuation
+from workbench.claims import Claim
 
 
 @kv_method
@@ -43,6 +45,11 @@ class ExpectedAttention(KVMethod):
         2025,
         "2510.00636",
         "",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "Estimating what queries to come will attend to beats scores from past attention.",
+        "Llama-3.1-8B, Qwen3-8B, Gemma-3-12B; LongBench, RULER, math, against SnapKV, TOVA and others",
+        Continuation(than="snapkv"),
     )
 
     epsilon: float = 0.02

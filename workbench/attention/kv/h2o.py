@@ -19,6 +19,8 @@ import torch
 
 from workbench._citation import Citation
 from workbench.attention.kv._method import HeadView, KVMethod, kv_method
+from workbench.attention.kv.claims import Continuation
+from workbench.claims import Claim
 
 
 @kv_method
@@ -42,6 +44,11 @@ class H2O(KVMethod):
         2023,
         "2306.14048",
         "NeurIPS",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "Heavy hitters and the newest keys, a fifth of the cache, keep the quality that the newest alone lose.",
+        "OPT-6.7B to 66B, LLaMA, GPT-NeoX-20B; HELM and lm-eval tasks, 20 % of the keys",
+        Continuation(than="streaming", than_parameters={"sinks": 0}, budget=0.2),
     )
 
     sinks: int = 0

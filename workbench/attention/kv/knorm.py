@@ -18,6 +18,8 @@ import torch
 
 from workbench._citation import Citation
 from workbench.attention.kv._method import HeadView, KVMethod, kv_method
+from workbench.attention.kv.claims import Continuation
+from workbench.claims import Claim
 
 
 @kv_method
@@ -34,6 +36,11 @@ class Knorm(KVMethod):
         2024,
         "2406.11430",
         "EMNLP",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "Half of the cache, the keys of smallest norm, models language without loss.",
+        "Llama-2-7B, Llama-3-8B, Gemma; Wikipedia, 50 % (here: at most 5 % more perplexity than with the full cache)",
+        Continuation(budget=0.5, at_most=1.05),
     )
 
     def score(self, view: HeadView) -> torch.Tensor:

@@ -20,6 +20,8 @@ import torch
 from workbench._citation import Citation
 from workbench.attention.kv._method import HeadView, KVMethod, kv_method
 from workbench.attention.kv._rows import PackedRows, Rows
+from workbench.attention.kv.claims import Continuation
+from workbench.claims import Claim
 
 
 @kv_method
@@ -37,6 +39,12 @@ class Mustafar(KVMethod):
         2025,
         "2505.22913",
         "",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "Half of every key's and value's elements can go, as bitmaps, without loss of quality.",
+        "Llama-2-7B, Llama-3-8B, Mistral-7B; LongBench, 50 % to 70 % (here: at most 2 % more perplexity, in 60 % of "
+        "the bytes)",
+        Continuation(budget=0.5, at_most=1.02, bytes_at_most=0.6),
     )
 
     sinks: int = 0

@@ -201,23 +201,33 @@ def _continued(
     lm: Any, tokens: np.ndarray, count: int, methods: Sequence[KVMethod], budget: float
 ) -> Iterator[tuple[float, float]]:
     """For every cache the mean negative log likelihood of the last tokens but the first of them, and its bytes."""
-    rest = tokens[-count:]
     for target in _caches(lm, tokens[:-count], methods, budget):
-        losses: list[float] = []
-        for start in range(0, count - 1, PIECE):
-            part = rest[start : min(start + PIECE, count - 1)]
-            logits = target.forward(part).logits.astype(np.float64)
-            logits -= logits.max(1, keepdims=True)
-            log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-            losses += (-log_p[np.arange(len(part)), rest[start + 1 : start + 1 + len(part)]]).tolist()
-        yield float(np.mean(losses)), target.nbytes / target.dense_nbytes
+        loss = mean_loss(target, tokens[-count:])
+        yield loss, target.nbytes / target.dense_nbytes
+
+
+def mean_loss(target: CompressedTarget, rest: np.ndarray) -> float:
+    """Mean negative log likelihood of all tokens of ``rest`` but the first, read in pieces."""
+    losses: list[float] = []
+    for start in range(0, len(rest) - 1, PIECE):
+        part = rest[start : min(start + PIECE, len(rest) - 1)]
+        logits = target.forward(part).logits.astype(np.float64)
+        logits -= logits.max(1, keepdims=True)
+        log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        losses += (-log_p[np.arange(len(part)), rest[start + 1 : start + 1 + len(part)]]).tolist()
+    return float(np.mean(losses))
 
 
 def _asked(lm: Any, text: Hidden, methods: Sequence[KVMethod], budget: float) -> Iterator[bool]:
     """For every cache whether the answer is found: the most likely tokens after the prompt's last one."""
     for target in _caches(lm, np.asarray(text.ids[:-1]), methods, budget):
-        token, said = text.ids[-1], []
-        for _ in range(ANSWER_TOKENS):
-            token = int(target.forward([token]).logits[-1].argmax())
-            said.append(token)
-        yield text.answer in lm.tokenizer.decode(said)
+        yield answers(target, text)
+
+
+def answers(target: CompressedTarget, text: Hidden) -> bool:
+    """Whether the most likely tokens after a prompt, of which the target has read all but the last, are its answer."""
+    token, said = text.ids[-1], []
+    for _ in range(ANSWER_TOKENS):
+        token = int(target.forward([token]).logits[-1].argmax())
+        said.append(token)
+    return text.answer in target.tokenizer.decode(said)

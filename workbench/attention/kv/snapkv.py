@@ -17,6 +17,8 @@ import torch
 
 from workbench._citation import Citation
 from workbench.attention.kv._method import HeadView, KVMethod, kv_method
+from workbench.attention.kv.claims import Needles
+from workbench.claims import Claim
 from workbench.errors import ArgumentError
 
 
@@ -43,6 +45,11 @@ class SnapKV(KVMethod):
         2024,
         "2404.14469",
         "NeurIPS",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "What the prompt's end attends to is what the answer needs: long prompts keep their needles in a small cache.",
+        "LWM-7B, Mistral, Mixtral, Command-R; LongBench, needles in up to 380k tokens, 1024 keys a head",
+        Needles(than="streaming"),
     )
 
     sinks: int = 0

@@ -23,7 +23,9 @@ import torch
 from workbench._citation import Citation
 from workbench.attention.kv._drafts import continued
 from workbench.attention.kv._method import HeadView, KVMethod, kv_method
+from workbench.attention.kv.claims import Needles
 from workbench.attention.kv.snapkv import pooled
+from workbench.claims import Claim
 from workbench.errors import ArgumentError
 from workbench.models import LM
 
@@ -56,6 +58,11 @@ class SpecKV(KVMethod):
         2026,
         "2506.08373",
         "ICLR",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "Keys chosen by a drafted answer keep more of what the model knew than those that the prompt's end looks at.",
+        "Qwen2.5-14B with 0.5B, Llama-3.1-8B with 1B; RULER and LongBench, 256 to 1024 keys, against SnapKV and others",
+        Needles(than="snapkv", budget=0.1),
     )
 
     sinks: int = 0

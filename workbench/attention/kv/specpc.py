@@ -25,6 +25,8 @@ import torch
 from workbench._citation import Citation
 from workbench.attention.kv._drafts import heeded, shallow
 from workbench.attention.kv._method import HeadView, KVMethod, kv_method
+from workbench.attention.kv.claims import Needles
+from workbench.claims import Claim
 from workbench.errors import ArgumentError
 from workbench.models import LM, as_lm
 
@@ -57,6 +59,12 @@ class SpecPC(KVMethod):
         2026,
         "2506.08373",
         "ICLR",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "A draft's attention finds the prompt's tokens that matter; what is left answers as the whole prompt would.",
+        "Qwen2.5-14B with 0.5B, Llama-3.1-8B with 1B; RULER and LongBench, 1024 to 3072 tokens, against LLMLingua-2 "
+        "and others (here: against sinks and a window of as many keys)",
+        Needles(than="streaming"),
     )
 
     sinks: int = 0

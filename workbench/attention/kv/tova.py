@@ -18,6 +18,8 @@ import torch
 
 from workbench._citation import Citation
 from workbench.attention.kv._method import HeadView, KVMethod, kv_method
+from workbench.attention.kv.claims import Continuation
+from workbench.claims import Claim
 
 
 @kv_method
@@ -35,6 +37,11 @@ class TOVA(KVMethod):
         2024,
         "2401.06104",
         "EMNLP",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "Dropping what the newest token heeds least beats windows with sinks and heavy hitters at equal size.",
+        "LLaMA-2, Mistral, Yi 7B; PG-19 and others, in some cases an eighth of the cache nearly on par with all of it",
+        Continuation(than="h2o"),
     )
 
     sinks: int = 0

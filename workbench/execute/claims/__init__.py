@@ -2,7 +2,7 @@
 
     block_spmm.py    blocks of 4 x 1 (Shen et al. 2023)
     condensed.py     constant fan-in (Lasby et al. 2023)
-    mustafar.py      bitmap-compressed keys and values (Joo et al. 2025)
+    mustafar.py      bitmap-compressed keys and values (Joo et al. 2025), as ``bitmap-attention``
 
 The kernels themselves are in `workbench_kernels`, which knows neither torch nor claims. ``workbench.claims`` lists
 what is registered here beside the pruning methods.

@@ -105,8 +105,8 @@ def _checked(run: Any, reference: Any, bound: Any, q: np.ndarray, cache: Any, th
 
 MUSTAFAR = published(
     Published(
-        "mustafar",
-        "Mustafar",
+        "bitmap-attention",
+        "Mustafar's bitmap attention",
         ("decode-bitmap", "decode-bitmap-bf16"),
         "out[h] = softmax(q[h] K'^T / sqrt(D)) V', K' and V' without their smallest numbers",
         Citation(
