@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createPlay, unpack, upper } from "../workbench_widgets/static/theatre_data.js";
+import { unpack } from "../workbench_widgets/static/link.js";
+import { createPlay, upper } from "../workbench_widgets/static/theatre_data.js";
 import { exitCells, unmaskCells } from "../workbench_widgets/static/theatre_maps.js";
 import * as m from "../workbench_widgets/static/theatre_maths.js";
 

@@ -10,9 +10,9 @@ from workbench.decode.replay import ORIGINS, SPENT, Replay
 from workbench.decode.trace import KINDS
 from workbench.errors import ArgumentError
 from workbench.results import json_ready
+from workbench_widgets._arrays import pack as packed
 
 _EVENTS = ("token", "position", "branch", "layer", "top", "log_p", "log_q", "u", "entropy", "value")
-_ALIGN = 8
 LIMIT = 96 << 20  # bytes; a front end gives up long before Python does
 
 
@@ -55,25 +55,15 @@ def pack(stages: list[tuple[dict[str, Any], dict[str, np.ndarray]]]) -> tuple[li
     """Headers that say where their arrays lie, and the bytes of all arrays."""
     headers, parts, at = [], [], 0
     for header, arrays in stages:
-        places = {}
-        for name, array in arrays.items():
-            plain = _narrow(array)
-            places[name] = [plain.dtype.str[1:], at, int(plain.size)]
-            data = plain.tobytes()
-            data += bytes(-len(data) % _ALIGN)
-            parts.append(data)
-            at += len(data)
+        places, data = packed(arrays, at)
+        parts.append(data)
+        at += len(data)
         headers.append({**header, "arrays": places})
     if at > LIMIT:
         raise ArgumentError(
             f"the trace has {at >> 20} MB, more than the {LIMIT >> 20} a page holds: decode with detail=False"
         )
     return headers, b"".join(parts)
-
-
-def _narrow(array: np.ndarray) -> np.ndarray:
-    """As uint8, int32 or float32."""
-    return np.ascontiguousarray(array.astype({"f": "<f4", "u": "<u1", "i": "<i4"}[array.dtype.kind]))
 
 
 def _settings(parameters: Any) -> str:

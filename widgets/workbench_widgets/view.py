@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
+from workbench.attention import AttentionStudy
 from workbench.decode import Generation, Trace
 from workbench.errors import ArgumentError
 from workbench.execute import KernelTimings
 from workbench_widgets.kernel_lab import KernelLab
+from workbench_widgets.lens import Lens
 from workbench_widgets.theatre import Theatre
 
 
@@ -40,3 +42,8 @@ def _kernels(result: KernelTimings) -> KernelLab:
 @view.register(Generation)
 def _decode(result: Trace | Generation) -> Theatre:
     return Theatre(result)
+
+
+@view.register(AttentionStudy)
+def _study(result: AttentionStudy) -> Lens:
+    return Lens(result)

@@ -6,10 +6,12 @@ from workbench.attention.capturing import Captured, Settings, capture
 from workbench.attention.maps import Maps
 from workbench.attention.metrics import METRICS, HeadTable, classify, heads, induction
 from workbench.attention.successor import successor
+from workbench.attention.studying import AttentionStudy, study
 from workbench.attention.watching import Passing, watched
 
 __all__ = [
     "METRICS",
+    "AttentionStudy",
     "Captured",
     "HeadTable",
     "Maps",
@@ -19,6 +21,7 @@ __all__ = [
     "classify",
     "heads",
     "induction",
+    "study",
     "successor",
     "watched",
 ]

@@ -26,7 +26,7 @@ export function createModel(state) {
       for (const [k, v] of Object.entries(values)) traits[k] = decode(v);
       for (const k of Object.keys(values)) emit(`change:${k}`);
     },
-    message: (content) => emit("msg:custom", content),
+    message: (content, buffers = []) => emit("msg:custom", content, buffers.map(decode)),
     count: () => [...listeners.values()].reduce((n, l) => n + l.length, 0),
   };
   return model;

@@ -27,3 +27,17 @@ export function latestWins(send, now = () => performance.now()) {
     reset() { [sent, waiting] = [null, null]; },
   };
 }
+
+const ARRAY_TYPES = { u1: Uint8Array, u2: Uint16Array, i4: Int32Array, f4: Float32Array };
+
+/** Arrays by table, out of a header's places and one buffer: {events: {token: Int32Array, ...}, ...}. */
+export function unpack(places, buffer) {
+  const tables = {};
+  for (const [path, [type, at, length]] of Object.entries(places)) {
+    const [table, name] = path.split(".");
+    const array = new ARRAY_TYPES[type](buffer, at, length);
+    if (name === undefined) tables[table] = array;
+    else (tables[table] ??= {})[name] = array;
+  }
+  return tables;
+}

@@ -1,18 +1,6 @@
 // A trace as the front end holds it: typed arrays over one buffer, and what is read from them. No DOM.
 
-const ARRAY_TYPES = { u1: Uint8Array, i4: Int32Array, f4: Float32Array };
-
-/** Arrays by table, out of a header's places and one buffer: {events: {token: Int32Array, ...}, ...}. */
-export function unpack(places, buffer) {
-  const tables = {};
-  for (const [path, [type, at, length]] of Object.entries(places)) {
-    const [table, name] = path.split(".");
-    const array = new ARRAY_TYPES[type](buffer, at, length);
-    if (name === undefined) tables[table] = array;
-    else (tables[table] ??= {})[name] = array;
-  }
-  return tables;
-}
+import { unpack } from "./link.js";
 
 /** Index of the first element greater than the value in an ascending array, from `low` to `high`. */
 export function upper(array, value, low = 0, high = array.length) {
