@@ -31,7 +31,6 @@ _HOME = {
     "generate": "workbench.decode",
     "kernel_lab": "workbench_widgets",
     "lens": "workbench_widgets",
-    "lens": "workbench_widgets",
     "load": "workbench.models",
     "load_text": "workbench.data",
     "methods": "workbench.prune",
