@@ -71,7 +71,7 @@ def check_length(lm: LM, length: int, beyond: bool) -> None:
     """
     most = int(lm.module.config.max_position_embeddings)
     if length < 2 or (length > most and not beyond):
-        hint = "" if length < 2 else "; beyond=True reads further than the model was trained on"
+        hint = "" if length < 2 else "; Settings(beyond=True) reads further than the model was trained on"
         raise ArgumentError(f"ids has {length} tokens: 2 to {most}{hint}")
     if length <= most:
         return

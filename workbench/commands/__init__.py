@@ -5,7 +5,9 @@ only, so that ``--help`` answers at once.
 """
 
 from workbench.commands import (
+    attention,
     bench,
+    bench_attention,
     bench_decode,
     check,
     check_lossless,
@@ -33,7 +35,9 @@ COMMANDS = (
     check_lossless,
     replicate,
     bench,
+    bench_attention,
     bench_decode,
+    attention,
     kv,
     train_heads,
 )
