@@ -7,7 +7,6 @@ only, so that ``--help`` answers at once.
 from workbench.commands import (
     attention,
     bench,
-    bench_attention,
     bench_decode,
     check,
     check_lossless,
@@ -35,7 +34,6 @@ COMMANDS = (
     check_lossless,
     replicate,
     bench,
-    bench_attention,
     bench_decode,
     attention,
     kv,
