@@ -7,6 +7,7 @@ only, so that ``--help`` answers at once.
 from workbench.commands import (
     attention,
     bench,
+    bench_attention,
     bench_decode,
     check,
     check_lossless,
@@ -34,6 +35,7 @@ COMMANDS = (
     check_lossless,
     replicate,
     bench,
+    bench_attention,
     bench_decode,
     attention,
     kv,
