@@ -19,7 +19,8 @@ import torch
 from workbench import render
 from workbench.attention.segments._questions import Choice, Town, choices, orders
 from workbench.attention.segments.layout import Segments
-from workbench.attention.segments.target import Shelf, read
+from workbench.attention.segments.shelf import Shelf
+from workbench.attention.segments.target import read
 from workbench.claims import NOT_HELD, Measurement
 from workbench.decode.claims import DecodingContext, OverItems
 from workbench.decode.target import Target, as_target

@@ -1,4 +1,4 @@
-"""Read a structured prompt, and decode behind it as behind any other: `read`, `SegmentedTarget`, `Shelf`.
+"""Read a structured prompt, and decode behind it as behind any other: `read`, `SegmentedTarget`.
 
 Every block goes through the model once, over a cache that holds just the blocks that it sees. No mask is needed for
 that: what is not to be seen is not there. Their rows are then put together, and all that follows sees all of them.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,71 +18,12 @@ from workbench import render
 from workbench.attention.rotating import Rotation
 from workbench.attention.segments._method import SegmentMethod, resolve
 from workbench.attention.segments.layout import Block, Layout, Segments, Text
+from workbench.attention.segments.shelf import Layers, Shelf, States
 from workbench.decode.target import Forward, TransformersTarget, _cut, _layers, _listening
 from workbench.decode.tree import visible
 from workbench.errors import ArgumentError, ModelError
 from workbench.jobs import Progress
 from workbench.models import LM, as_lm
-
-Layers = list[tuple[torch.Tensor, torch.Tensor]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class States:
-    """Keys and values ``[1, Hkv, T, D]`` of a block by layer, the keys turned for a start at ``start``."""
-
-    start: int
-    layers: Layers
-
-    def moved(self, start: int, rotation: Rotation) -> States:
-        """The same for another start."""
-        by = start - self.start
-        return States(start, [(rotation.turn(k, by).to(k.dtype), v) for k, v in self.layers]) if by else self
-
-
-class Shelf:
-    """Blocks that were read once, for prompts to come with the same model; keys are turned to their new places.
-
-    Attributes
-    ----------
-    hits
-        Blocks that did not have to be read again.
-    """
-
-    def __init__(self) -> None:
-        self.hits = 0
-        self._module: Any = None
-        self._states: dict[bytes, States] = {}
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    @property
-    def nbytes(self) -> int:
-        """Of all keys and values."""
-        return sum(x.nbytes for s in self._states.values() for pair in s.layers for x in pair)
-
-    def serve(self, module: Any) -> None:
-        """Hear whose blocks these are.
-
-        Raises
-        ------
-        ArgumentError
-            If there are some of another model.
-        """
-        if self._module is not None and self._module is not module:
-            raise ArgumentError("the shelf holds blocks of another model: make a new one")
-        self._module = module
-
-    def find(self, key: bytes) -> States | None:
-        """What was kept under this key."""
-        found = self._states.get(key)
-        self.hits += found is not None
-        return found
-
-    def keep(self, key: bytes, states: States) -> None:
-        """Take a block in."""
-        self._states[key] = states
 
 
 class SegmentedTarget(TransformersTarget):
