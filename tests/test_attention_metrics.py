@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.attention import METRICS, HeadTable, Passing, Settings, capture, heads, induction, watched
+from workbench.attention import METRICS, HeadTable, Passing, Settings, capture, classify, heads, induction, watched
 from workbench.attention.capturing import _Counts, read
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
@@ -60,6 +60,30 @@ def test_planted_heads_have_the_metrics_of_their_definitions():
     vertical = planted(lambda i: {5: 1.0} if i >= 5 else {i: 1.0})
     assert value("vertical", vertical) == pytest.approx((N - 5) / N, abs=0.02)
     assert value("FAI", vertical) == pytest.approx(1, abs=1e-5)
+
+
+PLANTED = {
+    "sink": (lambda i: {0: 0.7, i: 0.3} if i else {0: 1.0}, "sink", "sink"),
+    "previous": (lambda i: {max(i - 1, 0): 1.0}, "previous token", "previous token"),
+    "local": (lambda i: {j: 1 / min(i + 1, 5) for j in range(max(0, i - 4), i + 1)}, "local", "local"),
+    "vertical": (lambda i: {5: 1.0} if i >= 5 else {i: 1.0}, "vertical", "retrieval"),
+    "slash": (lambda i: {i - 20: 1.0} if i >= 20 else {i: 1.0}, "slash", "retrieval"),
+    "even": (lambda i: dict.fromkeys(range(i + 1), 1 / (i + 1)), "entropy", "broad"),
+}
+
+
+def test_every_planted_head_leads_its_own_metric_and_has_its_kind():
+    found = {name: planted(pattern) for name, (pattern, _, _) in PLANTED.items()}
+    for name, (_, metric, kind) in PLANTED.items():
+        values = {other: value(metric, captured) for other, captured in found.items()}
+        if metric == "local":
+            values.pop("previous")  # the key before the query is as local as can be
+        assert max(values, key=values.get) == name, metric
+        assert values[name] > 1.3 * max(v for other, v in values.items() if other != name), metric
+        metrics = {m: f(found[name]) for m, (_, f) in METRICS.items()} | {"induction": np.zeros((1, 1))}
+        assert classify(metrics, N)[0, 0] == kind, name
+    metrics["induction"][0, 0] = 0.9
+    assert classify(metrics, N)[0, 0] == "induction"
 
 
 def test_an_induction_head_is_found():
