@@ -39,7 +39,11 @@ def test_a_full_budget_costs_nothing_and_the_full_cache_is_the_model():
 
 def test_the_answer_stands_in_the_prompt():
     tokenizer = byte_tokenizer()
-    for make in (lambda: needles(tokenizer, range(60, 200), 3), lambda: pairs(tokenizer, 6, 3)):
+    for make in (
+        lambda: needles(tokenizer, range(60, 200), 3),
+        lambda: pairs(tokenizer, 6, 3),
+        lambda: pairs(tokenizer, 6, 3, haystack=range(60, 160)),
+    ):
         for text in make():
             whole, fact = tokenizer.decode(list(text.ids)), tokenizer.decode(list(text.ids[slice(*text.place)]))
             assert text.answer in fact

@@ -111,7 +111,9 @@ def pairs(
             part = _ids(tokenizer, f"The number of the {name} is {number}.\n")
             place = (len(ids), len(ids) + len(part)) if k == asked else place
             ids += part
-        ids += after + _ids(tokenizer, f"\nSo the number of the {names[asked]} is")
+        name = names[asked]
+        question = f"\n\nQuestion: What is the number of the {name}?\nAnswer: The number of the {name} is"
+        ids += after + _ids(tokenizer, question)
         found.append(Hidden(tuple(ids), numbers[asked], place))
     return found
 

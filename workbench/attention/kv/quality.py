@@ -27,6 +27,7 @@ from workbench.results import Provenance, Result
 PIECE = (
     16  # tokens that go through the model at once after the prompt; methods that drop while decoding do so after each
 )
+LIST_TEXT = 256  # tokens of the text around a list of pairs, so that the budget leaves a choice
 FULL = "full cache"
 
 
@@ -42,7 +43,7 @@ class KVRow:
     perplexity : float
         Of the continuation.
     needles, pairs : int
-        How many were found.
+        How many were found: facts in the text, and numbers of names in a list (associative recall).
     """
 
     method: str
@@ -157,7 +158,8 @@ def kv_quality(
     texts: dict[str, list[Hidden]] = {"needles": [], "pairs": []}
     if tasks and lm.tokenizer is not None:
         texts = {"needles": needles(lm.tokenizer, hay.tolist(), tasks, seed=seed)}
-        texts["pairs"] = pairs(lm.tokenizer, count=tasks, length=max(6, tasks), seed=seed)
+        around = hay[:LIST_TEXT].tolist()
+        texts["pairs"] = pairs(lm.tokenizer, count=tasks, length=max(6, tasks), seed=seed, haystack=around)
     names = [FULL, *(m.name for m in chosen)]
     total = len(names) * (1 + sum(len(t) for t in texts.values()))
     done = 0
