@@ -217,13 +217,14 @@ class _Cached(OverItems):
         own, other = (self.figure(context, item, seed, m)[0] for m in (resolve(name, self.parameters), self._than()))
         return own, other
 
-    def _once(self, context: KVContext, item: Piece, seed: int, method: KVMethod | None) -> tuple[float, float, float]:
+    def _once(self, context: Any, item: Piece, seed: int, method: KVMethod | None) -> tuple[float, float, float]:
         """The figure of another claim on this context, where it is the same one."""
         kind = type(self), len(self.items(context)), method, id(getattr(method, "draft", None))
         key = (*kind, None if method is None else self.budget, item, seed)
         if key not in context._known:
             context._known[key] = self.figure(context, item, seed, method)
-        return context._known[key]
+        found: tuple[float, float, float] = context._known[key]
+        return found
 
     def _than(self) -> KVMethod | None:
         return None if self.than is None else resolve(self.than, self.than_parameters)
