@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 
 from workbench.attention import METRICS, Captured, HeadTable, Settings, classify
@@ -32,13 +35,11 @@ def planted(layer: int, head: int, tokens: int = TOKENS) -> np.ndarray:
 
 
 def cells(p: np.ndarray, size: int) -> np.ndarray:
-    """Means over cells of size x size, those at the end over what there is: slow and plain."""
-    n = -(-len(p) // size)
-    out = np.zeros((n, n), np.float32)
-    for r in range(n):
-        for c in range(r + 1):
-            out[r, c] = p[r * size : (r + 1) * size, c * size : (c + 1) * size].mean()
-    return out
+    """Means over cells of size x size, those at the end over what there is."""
+    starts = np.arange(0, len(p), size)
+    wide = np.diff(np.append(starts, len(p)))
+    sums = np.add.reduceat(np.add.reduceat(p.astype(np.float64), starts, 0), starts, 1)
+    return np.asarray(sums / (wide[:, None] * wide), np.float32)
 
 
 class PlantedMaps:
@@ -60,9 +61,11 @@ class PlantedMaps:
         return self.shares[layer, head, query].copy()
 
 
-def captured(shares: np.ndarray, maps: PlantedMaps | None) -> Captured:
-    """What capture would have kept of it."""
-    tokens, settings, block = shares.shape[2], Settings(), -(-shares.shape[2] // CELLS)
+@cache
+def captured(tokens: int) -> Captured:
+    """What capture would have kept of it, without maps."""
+    shares = shares_of(tokens)
+    settings, block = Settings(), -(-tokens // CELLS)
     i, j = np.arange(tokens)[:, None], np.arange(tokens)[None]
     later, logs = np.arange(tokens, 0, -1), np.log(np.maximum(shares, 1e-30))
     slash = np.stack([np.diagonal(shares, -d, 2, 3).mean(-1) for d in range(tokens)], -1)
@@ -73,7 +76,7 @@ def captured(shares: np.ndarray, maps: PlantedMaps | None) -> Captured:
         np.arange(tokens) % len(WORDS), settings, entropy=-(shares * logs).sum(-1), sink=shares[..., :4].sum(-1),
         local=(shares * (i - j < 64)).sum(-1), waad=(shares * np.clip(i - j, 0, 64)).sum(-1),
         column=(shares.sum(2) / later).astype(np.float32), fai=shares.max(2), slash=slash, needed=needed,
-        picture=picture, block=block, maps=maps,
+        picture=picture, block=block,
     )  # fmt: skip
 
 
@@ -109,14 +112,14 @@ def history(tokens: int = TOKENS, steps: int = 20) -> KVHistory:
     return KVHistory("planted", prompt, steps, 0.25, names, dropped, nbytes, dense, Provenance.here())
 
 
+@cache
 def shares_of(tokens: int = TOKENS) -> np.ndarray:
     return np.stack([[planted(layer, head, tokens) for head in range(HEADS)] for layer in range(LAYERS)])
 
 
 def study(*, maps: bool = True, more: bool = True, tokens: int = TOKENS) -> AttentionStudy:
     """All of it."""
-    shares = shares_of(tokens)
-    seen = captured(shares, PlantedMaps(shares) if maps else None)
+    seen = replace(captured(tokens), maps=PlantedMaps(shares_of(tokens)) if maps else None)
     metrics = {name: np.asarray(f(seen), np.float32) for name, (_, f) in METRICS.items()}
     metrics["induction"] = np.zeros((LAYERS, HEADS), np.float32)
     metrics["induction"][1, 3] = 0.9
