@@ -109,6 +109,7 @@ def _replicate(given: argparse.Namespace) -> Iterator[Any]:
 def _grounds(given: argparse.Namespace, progress: Any) -> dict[type, Callable[[], Any]]:
     """What claims are checked on, as asked; each is made when the first claim needs it."""
     from workbench.attention.kv.claims import KVContext
+    from workbench.attention.patterns.claims import PatternContext
     from workbench.claims import Context
     from workbench.decode.claims import DecodingContext
     from workbench.execute.claims import KernelContext
@@ -127,9 +128,13 @@ def _grounds(given: argparse.Namespace, progress: Any) -> dict[type, Callable[[]
     def caches() -> Any:
         return KVContext.of(load_model(given.model, progress), given.text, threads=given.threads, progress=progress)
 
+    def patterns() -> Any:
+        lm = load_model(given.model, progress)
+        return PatternContext.of(lm, given.text, threads=given.threads, progress=progress)
+
     return {
         Context: cache(model), KernelContext: cache(kernels), DecodingContext: cache(decoding),
-        KVContext: cache(caches),
+        KVContext: cache(caches), PatternContext: cache(patterns),
     }  # fmt: skip
 
 

@@ -27,8 +27,10 @@ from workbench_kernels.attention_prefill import BLOCK
 
 from workbench._citation import Citation
 from workbench.attention.patterns._pattern import pattern
+from workbench.attention.patterns.claims import Recall
 from workbench.attention.patterns.infllm import Memory, representatives
 from workbench.attention.watching import Passing
+from workbench.claims import Claim
 
 
 @pattern
@@ -52,6 +54,11 @@ class ActQKV(Memory):
         "Activation-aware Probe-Query: Effective Key-Value Retrieval for Long-Context LLMs Inference",
         2025,
         "2502.13542",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "A probe in which unusual queries count for more finds blocks that keep more of attention than the mean query.",
+        "Llama-3-8B, Qwen2.5-7B, Mistral-7B, LongBench and InfiniteBench with 2 thousand keys (here: recall)",
+        Recall(than=("actqkv",), than_parameters={"biased": False}),
     )
 
     biased: bool = True

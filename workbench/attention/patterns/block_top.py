@@ -19,7 +19,9 @@ from workbench_kernels.attention_prefill import BLOCK
 
 from workbench._citation import Citation
 from workbench.attention.patterns._pattern import Pattern, blocks, pattern, share
+from workbench.attention.patterns.claims import FoundAnew
 from workbench.attention.watching import Passing
+from workbench.claims import Claim
 
 
 @pattern
@@ -42,6 +44,12 @@ class BlockTop(Pattern):
         2024,
         "2407.02490",
         "NeurIPS",
+    )
+
+    claim: ClassVar[Claim] = Claim(
+        "Which blocks matter depends on the text: those found for another one keep less of attention.",
+        "LLaMA-3-8B-1M, 128 thousand tokens (here: 2048, over all heads)",
+        FoundAnew(),
     )
 
     budget: float = 0.25

@@ -27,7 +27,9 @@ from workbench._citation import Citation
 from workbench.attention.patterns._pattern import Pattern, causal, pattern, share
 from workbench.attention.patterns.a_shape import AShape
 from workbench.attention.patterns.block_top import means
+from workbench.attention.patterns.claims import Needle
 from workbench.attention.watching import Passing
+from workbench.claims import Claim
 from workbench.errors import ArgumentError
 
 
@@ -98,6 +100,11 @@ class InfLLM(Memory):
         2024,
         "2402.04617",
         "NeurIPS",
+    )
+    claim: ClassVar[Claim] = Claim(
+        "A memory of blocks finds what stands far back, where sinks and a window of the same cost do not.",
+        "Mistral-7B, LLaMA-3-8B: InfiniteBench and LongBench, needles in up to a million tokens (here: in 2048)",
+        Needle(than="a-shape"),
     )
 
     def scores(self, passing: Passing) -> np.ndarray:
