@@ -28,6 +28,11 @@ from workbench.jobs import Progress
 from workbench.models import load
 
 ORDERS = 4
+FORMATS = (  # taken in turn, so that no single wording decides
+    ("Question: {}\nOptions:\n", "Answer:"),
+    ("Question: {}\nOptions:\n", "Which of them is it? It is"),
+    ("<|im_start|>user\n{}\nOptions:\n", "<|im_end|>\n<|im_start|>assistant\nThe answer is"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,20 @@ def likelihoods(target: Target, last: np.ndarray, answers: Sequence[Sequence[int
     return np.array(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Worded:
+    """A question, and what stands before and behind its options."""
+
+    question: Choice
+    before: str
+    after: str
+
+    @property
+    def name(self) -> str:
+        """The question."""
+        return self.question.asked
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
     """A question in several orders of its options: probabilities ``[orders, options]``, the right one first."""
@@ -132,8 +151,8 @@ class SameInEveryOrder(OverItems):
         return "probability of the right option, less its mean over orders of the plain prompt"
 
     def items(self, _context: DecodingContext) -> Sequence[Any]:
-        """Questions."""
-        return choices(self.questions)
+        """Questions, each with its wording."""
+        return [Worded(q, *FORMATS[n % len(FORMATS)]) for n, q in enumerate(choices(self.questions))]
 
     def pair(self, context: DecodingContext, name: str, item: Any, _seed: int) -> tuple[float, float]:
         """Of one question."""
@@ -158,8 +177,9 @@ class SameInEveryOrder(OverItems):
         return replace(found, status=status, note="; ".join(n for n in (found.note, note) if n))
 
 
-def _asked(context: DecodingContext, name: str, question: Choice) -> Asked:
-    before, after = (encode(context, t) for t in (f"Question: {question.asked}\nOptions:\n", "Answer:"))
+def _asked(context: DecodingContext, name: str, item: Worded) -> Asked:
+    question = item.question
+    before, after = encode(context, item.before.format(question.asked)), encode(context, item.after)
     parts = [encode(context, f" - {option}\n") for option in question.options]
     answers = [encode(context, f" {option}") for option in question.options]
     rows: dict[str, list[np.ndarray]] = {"plain": [], "as_set": [], "rounded": []}
