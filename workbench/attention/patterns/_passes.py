@@ -97,10 +97,12 @@ class Passes:
             for start in range(0, len(first) if others else 0, CHUNK):
                 self.progress.check()
                 part = slice(start, start + CHUNK)
-                true = torch.log_softmax(self.logits(first[part]).float(), -1)
+                true = self.logits(first[part]).float()
+                shares, level = torch.softmax(true, -1), true.logsumexp(-1)
                 for n, other in enumerate(others):
-                    off = torch.log_softmax(self.logits(other[part]).float(), -1)
-                    found[n, part] = (true.exp() * (true - off)).sum(-1).numpy()
+                    off = self.logits(other[part]).float()
+                    gap = torch.einsum("sv,sv->s", shares, true - off) - level + off.logsumexp(-1)
+                    found[n, part] = gap.clamp(min=0).numpy()  # below 0 is rounding
         return found
 
     def _read(self, attention: Callable[[Passing], torch.Tensor]) -> tuple[torch.Tensor, float]:
