@@ -6,7 +6,7 @@ import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.commands._shared import Subparsers, add, count
 from workbench.errors import ArgumentError, DataError
@@ -29,9 +29,26 @@ points only. Cases are drawn anew each time. Exit status: 0 full points, 1 less,
 """
 
 
+class Mixed(argparse.ArgumentParser):
+    """Takes files after options too, which argparse before Python 3.12 does not."""
+
+    _mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Options first, then what is left."""
+        if self._mixing:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
+
+
 def add_parser(subparsers: Subparsers) -> None:
     """Add the subcommand."""
     parser = add(subparsers, "check", "grade a lab's notebook, question by question", EPILOG)
+    parser.__class__ = Mixed
     parser.add_argument("lab", metavar="LAB", help=" or ".join(LABS))
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="notebooks (default: your labs/LAB.ipynb)")
     given = parser.add_mutually_exclusive_group()

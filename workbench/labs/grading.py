@@ -155,6 +155,8 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}: name your notebook") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a notebook ({error}): save it again in JupyterLab") from error
     if not isinstance(content, dict) or not isinstance(content.get("cells"), list):

@@ -459,7 +459,10 @@ labs.passed()
 
 # %% [markdown]
 # Now a real model. **Predict**: the answer repeats much of the prompt, and the draft is nothing but a look-up of what
-# followed the last words when they stood there before. How many tokens will a pass bring?
+# followed the last words when they stood there before. How many passes of the model do 40 tokens take?
+
+# %%
+my_guess = 20  # change this
 
 # %%
 import workbench
@@ -471,7 +474,7 @@ print(echo.text, "\n")
 ids = echo.ids(lm.tokenizer)
 plain = workbench.generate(lm, ids, "greedy", max_new_tokens=40)
 guessed = workbench.generate(lm, ids, "prompt-lookup", max_new_tokens=40, gate=False)
-print(f"{len(guessed.tokens)} tokens in {guessed.trace.cost.target_forwards} passes")
+print(f"{len(guessed.tokens)} tokens in {guessed.trace.cost.target_forwards} passes, your guess {my_guess}")
 print("the same tokens as plain decoding:", plain.tokens.tolist() == guessed.tokens.tolist())
 guessed
 

@@ -95,7 +95,10 @@ labs.passed()
 # ## 2 · N:M (2 points)
 #
 # Hardware likes order. In `2:4`, of every 4 neighbours in a row exactly the 2 largest stay. **Predict**: both leave
-# half of the weights. Which mask keeps more of the sum of squares, 2:4 or the free choice of question 1?
+# half of the weights. The free choice of question 1 keeps 92 % of the sum of squares of random weights. And 2:4?
+
+# %%
+my_guess = 0.5  # change this
 
 
 # %% answer="nm"
@@ -134,6 +137,7 @@ random = np.random.default_rng(0)
 W = random.standard_normal((64, 64))
 for name, mask in {"free choice": magnitude_mask(W, 0.5), "2:4": nm_mask(W, 2, 4)}.items():
     print(f"{name:12} keeps {np.sum(W[mask] ** 2) / np.sum(W**2):.1%} of the squares")
+print(f"your guess   {my_guess:.1%}")
 
 # %% [markdown]
 # <details><summary>Explain: what is the price of order, and who pays it?</summary>
@@ -389,6 +393,9 @@ labs.passed()
 # SparseGPT, all without half of the weights.
 
 # %%
+my_order = ["tiny SparseGPT", "2:4", "Wanda", "magnitude"]  # the worst first: change this
+
+# %%
 import workbench
 
 lm = workbench.load()
@@ -400,8 +407,10 @@ ways = {
     "Wanda": W * wanda_mask(W, X, 0.5),
     "tiny SparseGPT": repair(W, surgeon_mask(W, X, 0.5), X),
 }
-for name, pruned in ways.items():
-    print(f"{name:15} loses {np.sum((X @ (W - pruned).T) ** 2) / np.sum((X @ W.T) ** 2):.1%} of the output")
+lost = {name: np.sum((X @ (W - pruned).T) ** 2) / np.sum((X @ W.T) ** 2) for name, pruned in ways.items()}
+for name in sorted(lost, key=lost.get, reverse=True):
+    print(f"{name:15} loses {lost[name]:.1%} of the output")
+print("your order:", ", ".join(my_order))
 
 # %% [markdown]
 # <details><summary>Explain: these are the tokens that were used to choose. Is that fair?</summary>
