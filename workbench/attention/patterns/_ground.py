@@ -102,12 +102,12 @@ class PatternContext:
         model: Any = None,
         text: Any = None,
         *,
-        windows: int = 4,
+        windows: int = 6,
         seqlen: int = 2048,
         threads: int | None = None,
         progress: Progress | None = None,
     ) -> PatternContext:
-        """The usual one: the embedded model or another, and 4 pieces of 2048 tokens of the built-in text or another."""
+        """The usual one: the embedded model or another, and 6 pieces of 2048 tokens of the built-in text or another."""
         lm = load(model) if model is None or isinstance(model, str) else model
         _, second = load_text(text).split()
         tokens = evaluation(lm, second, windows=windows, seqlen=seqlen)
