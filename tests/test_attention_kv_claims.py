@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny_lm import tiny_lm
+import workbench
+from tests.tiny_lm import byte_tokenizer
 from workbench import claims
 from workbench.attention.kv import CompressedTarget, registry, resolve
 from workbench.attention.kv.claims import Continuation, KVContext, Needles, Piece
 from workbench.claims import HELD, INCONCLUSIVE, NOT_HELD, replicate
 from workbench.data import Tokens
 from workbench.errors import ArgumentError
+from workbench.testing import tiny_lm
 
 
 def context(pieces=3, **options):
     ids = np.random.default_rng(0).integers(60, 200, (pieces, 90))
-    return KVContext(tiny_lm(), Tokens.of(ids), **{"continuation": 20, **options})
+    lm = workbench.wrap(tiny_lm("llama", vocab_size=256, max_position_embeddings=1024).module, byte_tokenizer())
+    return KVContext(lm, Tokens.of(ids), **{"continuation": 20, **options})
 
 
 class Made(Continuation):
@@ -77,13 +80,13 @@ def test_perplexity_is_that_of_the_compressed_cache():
 def test_needles_count_as_found_or_not(monkeypatch):
     heard = []
     monkeypatch.setattr("workbench.attention.kv.claims.answers", lambda target, text: bool(heard.append(text)) or True)
-    check = Needles(than="streaming", count=2)
+    check = Needles(than="streaming", count=2, length=100)
     found = check(context(seeds=(0, 1)), "snapkv")
     assert (found.status, found.estimate) == (NOT_HELD, 0)  # both find all
     assert len({text.ids for text in heard}) == 4
     assert len(heard) == 8
     assert [run.item for run in found.runs] == ["needle at 25%", "needle at 75%"]
-    assert check.asked == "share of needles found, less that of streaming, 25 % kept: at least 0.02"
+    assert check.asked == ("share of needles found in 100 tokens, less that of streaming, 25 % kept: at least 0.02")
     assert check.pair(context(), "snapkv", Piece("", 0), 0) == (1, 1)
 
 

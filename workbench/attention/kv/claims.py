@@ -76,8 +76,8 @@ class KVConditions:
     def summary(self) -> str:
         """In one sentence."""
         return (
-            f"Model {self.model}; {self.texts} pieces of {self.text}, {self.prompt_tokens} tokens in the cache (with a "
-            f"needle and its question some 50 more), {self.continuation_tokens} predicted after them; "
+            f"Model {self.model}; {self.texts} pieces of {self.text}, {self.prompt_tokens} tokens in the cache and "
+            f"{self.continuation_tokens} predicted after them; needles in as many pieces as needed, "
             f"seeds {', '.join(map(str, self.seeds))}."
         )
 
@@ -270,16 +270,19 @@ class Needles(_Cached):
     ----------
     count
         Depths.
+    length
+        Tokens of the text around a needle, taken of as many pieces as that needs.
     """
 
     at_least: float = 0.02
     difference: bool = True
     count: int = 6
+    length: int = 640
 
     @property
     def measured(self) -> str:
         """What is compared."""
-        return f"share of needles found, less that of {self.other}"
+        return f"share of needles found in {self.length} tokens, less that of {self.other}"
 
     def items(self, context: Any) -> Sequence[Piece]:
         """The depths."""
@@ -288,7 +291,7 @@ class Needles(_Cached):
 
     def figure(self, context: KVContext, item: Piece, seed: int, method: KVMethod | None) -> tuple[float, float, float]:
         """1 if found, else 0."""
-        hay = context.tokens.ids[(item.index + seed) % context.tokens.samples][: context.prompt]
+        hay = np.roll(context.tokens.ids, -(item.index + seed), axis=0).reshape(-1)[: self.length]
         text = needles(context.lm.tokenizer, hay.tolist(), self.count, seed=seed)[item.index]
         target = context.compressed(method, text.ids[:-1], self.budget)
         start = target.nbytes / target.dense_nbytes
