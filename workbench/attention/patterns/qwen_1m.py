@@ -61,9 +61,9 @@ class Qwen1M(Pattern):
         "An Yang, Bowen Yu, Chengyuan Li, Dayiheng Liu et al.", "Qwen2.5-1M Technical Report", 2025, "2501.15383"
     )
     claim: ClassVar[Claim] = Claim(
-        "Beyond the trained length texts read well at dual-chunk positions and with few blocks, at plain ones not.",
-        "Qwen2.5-1M 7B and 14B, trained on 256 thousand tokens, read a million (here: 8192 and half as many again)",
-        Beyond(),
+        "Beyond the trained length texts read better at dual-chunk positions than at plain ones.",
+        "Qwen2.5-1M 7B and 14B, trained on 256 thousand tokens, read a million (here: 8192, read half as many again)",
+        Beyond(parameters={"recall": 1.0}),
     )
 
     recall: float = 0.9
