@@ -185,6 +185,7 @@ def test_more_accidents() -> None:
         "nm": None,
         "error": "while True: pass",
         "wanda": "def wanda_mask(W, X, sparsity):\n    raise KeyboardInterrupt",
+        "repair": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
         "surgeon": "def remove_one(w, H, q):\n    return None",
         "choice": "def surgeon_mask(W, X, sparsity):\n    return [[True], [True, False]]",
         "sensitivity": "def sensitivity(*arguments):\n    return input('curves?')",
@@ -199,7 +200,8 @@ def test_more_accidents() -> None:
     assert said["surgeon"][0] == said["choice"][0] == "wrong"
     assert "None" in said["surgeon"][1]
     assert "EOFError" in said["sensitivity"][1]
-    assert said["repair"][0] == said["allocate"][0] == "ok"
+    assert said["repair"] == ("crash", "the code ended the grading process")
+    assert said["allocate"][0] == "ok"
 
 
 def test_what_students_do_to_notebooks() -> None:

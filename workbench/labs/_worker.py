@@ -60,7 +60,11 @@ def _ask(question: dict[str, Any], memory: int, namespace: dict[str, Any]) -> di
         child = os.fork()
         if child == 0:
             _in_child(question, memory, namespace, report, output)
-        ending = _watch(child, question["seconds"], memory)
+        try:
+            ending = _watch(child, question["seconds"], memory)
+        except KeyboardInterrupt:
+            _kill_group(child)
+            raise
         answer = ending or _read(report)
         output.seek(0)
         printed = output.read(TEXT * 4).decode("utf-8", "replace")[:TEXT]

@@ -60,7 +60,7 @@ class Mark:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Grade:
     """All marks of a notebook, and the seed of its checks."""
 
@@ -83,7 +83,7 @@ class Grade:
         """Whether every point was earned."""
         return self.points == self.of
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         width = max(len(mark.question) for mark in self.marks)
         lines = [line for mark in self.marks for line in _lines(mark, width)]
         return "\n".join([*lines, f"{self.lab}: {self.points} of {self.of} points (seed {self.seed})"])
@@ -141,7 +141,7 @@ def grade(
     chosen = secrets.randbelow(10**6) if seed is None else seed
     asked = [_request(master, question, codes, seconds) for question in master.questions]
     found = [request for request in asked if request["answers"]]
-    results = _serve({"setup": master.setup, "memory_bytes": memory_bytes, "questions": found}, chosen)
+    results = _results({"setup": master.setup, "memory_bytes": memory_bytes}, found, chosen)
     return Grade(lab, chosen, tuple(_mark(question, results) for question in master.questions))
 
 
@@ -207,6 +207,17 @@ def _request(
     }
 
 
+def _results(request: Mapping[str, Any], pending: list[dict[str, Any]], seed: int) -> dict[str, dict[str, Any]]:
+    """What came of each question; a question that ends the worker costs itself, the others get a new worker."""
+    results: dict[str, dict[str, Any]] = {}
+    while pending:
+        results |= _serve({**request, "questions": pending}, seed)
+        pending = [question for question in pending if question["name"] not in results]
+        if pending:
+            results[pending.pop(0)["name"]] = {"verdict": "crash", "message": "the code ended the grading process"}
+    return results
+
+
 def _serve(request: Mapping[str, Any], seed: int) -> dict[str, dict[str, Any]]:
     """What the worker says of each question; what it did not come to is left out."""
     environment = {
@@ -220,7 +231,7 @@ def _serve(request: Mapping[str, Any], seed: int) -> dict[str, dict[str, Any]]:
         command, input=json.dumps(request) + "\n", capture_output=True, text=True, env=environment, check=False
     )
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    if done.returncode != 0 and not results:
+    if done.returncode > 0 and not results:
         raise ResourceError(f"the grading process could not run: {done.stderr.strip()[-500:]}")
     return {result.pop("name"): result for result in results}
 

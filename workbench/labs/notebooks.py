@@ -103,7 +103,15 @@ def write(folder: Path, kinds: tuple[str, ...] = KINDS, labs: tuple[str, ...] = 
 
 
 def write_student(folder: Path = STUDENT_FOLDER) -> list[Path]:
-    """Make the notebooks that are handed out anew: ``folder/LAB.ipynb``."""
+    """Make the notebooks that are handed out anew: ``folder/LAB.ipynb``.
+
+    Raises
+    ------
+    ResourceError
+        If the folder above is not there: this is no checkout.
+    """
+    if not folder.parent.is_dir():
+        raise ResourceError(f"there is no {folder.parent}: only a checkout holds the students' notebooks")
     return [_write(folder / f"{lab}.ipynb", notebook(lab)) for lab in LABS]
 
 
