@@ -6,12 +6,12 @@ BIN := .venv/bin
 SETUP := $(PYTHON) -I workbench/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint format clean
+.PHONY: help lab test lint format lessons clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | sort
 
-lab: ## set up, then open JupyterLab on the first tutorial
+lab: ## set up, then open JupyterLab on the first lesson, in a copy that is yours
 	@$(SETUP) --target lab
 	@$(BIN)/workbench lab $(ARGS)
 
@@ -29,6 +29,10 @@ format: ## set up, then format the code
 	@$(SETUP) --target test
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+lessons: ## set up, then make notebooks/tutorials from notebooks/sources (the newer of each pair counts)
+	@$(SETUP) --target test
+	@cd notebooks && ../$(BIN)/jupytext --sync sources/*.py
 
 clean: ## remove the environment and what the tools made; the model's cache stays
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist artifacts

@@ -148,7 +148,6 @@ def test_help_is_quick_because_torch_is_not_imported() -> None:
         (["prune", "--method", "wanda"], "--out"),
         (["eval", "--windows", "-3"], "windows"),
         (["nonsense"], "invalid choice"),
-        ([], "COMMAND"),
     ],
 )
 def test_wrong_arguments_end_with_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -408,47 +407,30 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
+FIRST = "tutorials/00_tour.ipynb"
+
+
 def notebooks(root: Path) -> Path:
     (root / "tutorials").mkdir(parents=True)
-    (root / lab.FIRST).write_text("{}")
+    (root / "tutorials" / "01_next.ipynb").write_text("{}")
+    (root / FIRST).write_text("{}")
     return root
-
-
-def test_lab_opens_the_checkout_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(lab, "_checkout", lambda: notebooks(tmp_path / "notebooks"))
-    monkeypatch.setattr(lab, "_shipped", lambda: tmp_path / "notebooks")
-    assert lab.notebooks_folder() == tmp_path / "notebooks"
-
-
-def test_lab_copies_installed_notebooks_and_keeps_the_users_work(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    shipped = notebooks(tmp_path / "installed")
-    (shipped / lab.FIRST).chmod(0o444)
-    monkeypatch.setattr(lab, "_shipped", lambda: shipped)
-    target = tmp_path / "mine"
-    assert lab.notebooks_folder(target) == target
-    (target / lab.FIRST).write_text("my work")
-    lab.notebooks_folder(target)
-    assert (target / lab.FIRST).read_text() == "my work"
-    lab.notebooks_folder(target, fresh=True)
-    assert (target / lab.FIRST).read_text() == "{}"
 
 
 def test_lab_command_is_loopback_only_and_holds_no_token(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, called = notebooks(tmp_path / "n"), {}
-    monkeypatch.setattr(lab, "notebooks_folder", lambda folder, fresh: root)
+    monkeypatch.setattr(lab, "notebooks_folder", lambda folder, **options: root)
     monkeypatch.setattr(lab.os, "execve", lambda path, command, environment: called.update(c=command, e=environment))
     monkeypatch.setattr(lab.subprocess, "call", lambda *a, **k: 0)
     assert run("lab", "--no-browser") == 0
     printed = capsys.readouterr().out.splitlines()[0]
     token = called["e"]["JUPYTER_TOKEN"]
     assert printed.startswith("Open http://127.0.0.1:")
-    assert printed.endswith(f"/lab/tree/{lab.FIRST}?token={token}")
+    assert printed.endswith(f"/lab/tree/{FIRST}?token={token}")
     assert "--ServerApp.ip=127.0.0.1" in called["c"]
-    assert f"--LabApp.default_url=/lab/tree/{lab.FIRST}" in called["c"]
+    assert f"--LabApp.default_url=/lab/tree/{FIRST}" in called["c"]
     assert "--no-browser" in called["c"]
     assert token not in " ".join(called["c"])
 
@@ -456,9 +438,28 @@ def test_lab_command_is_loopback_only_and_holds_no_token(
 def test_lab_names_the_notebooks_there_are(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(lab, "notebooks_folder", lambda folder, fresh: notebooks(tmp_path / "n"))
+    root = notebooks(tmp_path / "n")
+    monkeypatch.setattr(lab, "notebooks_folder", lambda folder, **options: root)
     assert run("lab", "tutorials/99.ipynb") == 2
-    assert f"there are: {lab.FIRST}" in capsys.readouterr().err
+    assert f"there are: {FIRST}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], {"notebook": None, "fresh": False}),
+        (["--fresh", "--no-browser"], {"notebook": None, "fresh": True, "browser": False}),
+        (["lesson", "04", "--port", "9000"], {"notebook": "tutorials/04_decoding.ipynb", "port": 9000}),
+        (["lesson", "pruning", "--fresh"], {"notebook": "labs/pruning.ipynb", "fresh": True}),
+    ],
+)
+def test_the_command_alone_opens_the_first_lesson(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: dict[str, Any]
+) -> None:
+    called: dict[str, Any] = {}
+    monkeypatch.setattr(lab, "serve", lambda notebook=None, **options: called.update(notebook=notebook, **options) or 0)
+    assert run(*words) == 0
+    assert wanted.items() <= called.items()
 
 
 def test_a_taken_port_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,12 @@ from workbench import __version__
 from workbench.commands import COMMANDS
 from workbench.errors import Cancelled, WorkbenchError
 
+DEFAULT = "lab"
 EPILOG = """\
 first steps:
-  workbench lab                                   open the first tutorial in JupyterLab
+  workbench                                       copy the lessons to a folder of yours, and open the first one
+  workbench list                                  lessons and labs: how long, how hard, about what
+  workbench doctor                                whether everything is there, and what to do if not
   workbench methods                               what there is to prune with, and by whom
   workbench prune --method wanda --sparsity 0.5 --out my-model
   workbench eval my-model                         its perplexity beside the dense model's
@@ -35,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sparse-workbench {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)
     return parser
@@ -49,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         As after the command's name; those of this process if None.
     """
-    given = build_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
+        words.insert(0, DEFAULT)  # `workbench`, `workbench --fresh`
+    given = build_parser().parse_args(words)
     try:
         status: int = given.run(given)
         sys.stdout.flush()

@@ -12,10 +12,13 @@ from workbench.commands import (
     check,
     check_lossless,
     decoders,
+    doctor,
     evaluate,
     generate,
     kv,
     lab,
+    lesson,
+    listing,
     methods,
     models,
     prune,
@@ -25,6 +28,9 @@ from workbench.commands import (
 
 COMMANDS = (
     lab,
+    lesson,
+    listing,
+    doctor,
     check,
     prune,
     evaluate,

@@ -1,0 +1,306 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   workbench:
+#     lesson:
+#       covers:
+#       - CSR
+#       - bitmaps
+#       - blocks
+#       - break-even
+#       - roofline
+#       - bf16 and int8
+#       - compiled models
+#       - the kernel lab
+#       difficulty: 2
+#       importance: 2
+#       megabytes: 1500
+#       minutes:
+#       - 15
+#       - 20
+#       seconds: 100
+#       title: Make zeros pay
+# ---
+
+# %% [markdown]
+# # Make zeros pay
+#
+# *A zero that is skipped is worth something only if skipping it is cheap.*
+#
+# **Difficulty** ●●○ &nbsp; **Importance** ●●○ &nbsp; **Time** 15–20 minutes<br>
+# **Costs** 2 minutes of computing, 1.5 GB of memory; no GPU, no network
+#
+# The first tutorial ended with a model whose weights are half zeros and that is not a bit faster. Here you will see why,
+# find out from where on zeros pay, and make that same model decode several times faster than before. Measured, with the
+# answers checked.
+
+# %% [markdown]
+# ## One matrix, one thread
+#
+# Nearly all the time of a language model goes into multiplying activations by matrices of weights. The piece of code
+# that does one such multiplication is a **kernel**. Take a matrix of 4096 outputs and 1024 inputs, and one thread, so
+# that you measure kernels and nothing else.
+
+# %%
+import torch
+
+import workbench
+from workbench.execute import break_even, instructions
+from workbench.execute.whole import time_model
+
+torch.set_num_threads(1)
+shape = (4096, 1024)
+
+# %% [markdown]
+# ## Predict
+#
+# Half of its weights are zero, at random places. The usual format for that is **CSR**, *compressed sparse rows*: only
+# the other half is stored, each weight with the number of its column. That halves the multiplications. How many times as
+# fast as the dense kernel will PyTorch's CSR be?
+
+# %%
+my_guess = 2.0  # change this
+
+# %%
+half = workbench.time_kernels(shape, pattern="unstructured", sparsity=0.5, formats="csr", tokens=1)
+
+
+def show(timings, names, tokens):
+    print(f"{tokens} token{'s' * (tokens > 1)}")
+    for name in names:
+        row = timings.row(name, tokens)
+        print(f"  {name:14}{row.ms:7.3f} ms  {row.ratio:5.2f} x torch  {row.weight_bytes / 1e6:5.1f} MB")
+
+
+show(half, ["torch", "torch-csr"], tokens=1)
+print(f"your guess: {my_guess:.1f} x torch")
+
+# %% [markdown]
+# Slower than not skipping anything. Think of a reason before you open this; the last column is a hint.
+#
+# <details><summary>Why?</summary>
+#
+# **Bytes.** A weight takes 4 bytes, the number of its column another 8. Half of the weights times 12 bytes is *more*
+# than all of them times 4.
+#
+# **Order.** A dense kernel reads activations one after the other, 16 in one instruction. CSR has to look up for each
+# weight which activation it needs, and fetches it from wherever it is.
+# </details>
+#
+# Storing columns in 2 bytes, as our own `csr` does, mends the first. But look at who it is compared with: our own
+# `dense` kernel is the stricter opponent.
+
+# %%
+show(half, ["torch", "torch-csr", "csr", "dense"], tokens=1)
+
+# %% [markdown]
+# ## Where is the break-even?
+#
+# The time of a sparse kernel is roughly a straight line (the last column of the table says how roughly): something fixed,
+# and something for each weight that is kept. Where the line crosses the time of the dense kernel, sparsity begins to pay.
+# The opponent is our own dense kernel.
+#
+# A second format enters: **bitmap** stores the weights that are not zero and one *bit* per weight that says which they
+# are. The kernel unpacks them in registers and then multiplies as if they were dense.
+
+# %%
+break_even((2048, 1024), formats=("csr", "bitmap"), tokens=(1, 128), peer="dense", repeats=9)
+
+# %% [markdown]
+# *Density* is the share of weights kept: sparsity grows to the left, and the dense kernel's time is 1. CSR's line is
+# steep, since every weight that is kept costs more than a dense one. The bitmap's line is nearly flat: with 128 tokens it
+# takes about as long as the dense kernel whatever is zero, with one token it is below.
+#
+# <details><summary>Why does the bitmap gain with one token and not with 128?</summary>
+#
+# It saves bytes, no multiplications. So the question is which of the two the kernel waits for. That is the next section.
+# </details>
+
+# %% [markdown]
+# ## Waiting for memory, or for arithmetic?
+#
+# A kernel has to fetch bytes and to multiply, at the same time. The slower of the two decides:
+#
+#     time >= max( operations / peak,  bytes / bandwidth )
+#
+# With one token (decoding) every weight is fetched to be used once. With 128 (reading a prompt) it is used 128 times.
+# In the **roofline**, the last picture of the result, further right means more work per byte. The slopes are bandwidths
+# (dashed: what lies in a cache can be fetched faster), the flat roofs are what the processor can multiply. Nothing can
+# lie above.
+
+# %%
+random = {"pattern": "unstructured", "sparsity": 0.8}
+workbench.time_kernels(shape, **random, formats=("bitmap", "csr-panels"), tokens=(1, 128))
+
+# %% [markdown]
+# Circles lie under the slopes: decoding waits for memory, so **fewer bytes are more speed**. Squares lie under the roof:
+# a prompt waits for arithmetic, so only **fewer multiplications** help, provided that a sparse kernel does them nearly as
+# fast as a dense one.
+
+# %% [markdown]
+# ## What blocks buy
+#
+# Let zeros come in blocks. In a `16x1` block 16 outputs keep or lose the same input: one column number serves 16
+# weights, and these fill a register of the processor exactly. Same sparsity, same number of multiplications:
+
+# %%
+formats = {"unstructured": "csr-panels", "4x1": "4x1", "16x1": "16x1", "bsr16": "bsr16"}
+print("Speed relative to the dense kernel")
+for pattern, name in formats.items():
+    timed = workbench.time_kernels(shape, pattern=pattern, sparsity=0.8, formats=name, tokens=(1, 128))
+    one, many = timed.row(name, 1).own_ratio, timed.row(name, 128).own_ratio
+    print(f"  {pattern:13} 1 token {one:4.1f}x   128 tokens {many:4.1f}x")
+
+# %% [markdown]
+# (`bsr16` has blocks of 16 outputs by 16 inputs.) With 80 % zeros, 5x is what skipping perfectly would give. With one
+# token there can be more: a fifth of the matrix may fit into a cache that is too small for all of it.
+#
+# What the processor does in the innermost loop shows where the rest goes. Multiply-adds have `fma` or `fmla` in their
+# names; everything else is the price of skipping.
+
+# %%
+for name in ("csr", "16x1"):
+    print(f"{name:5}", instructions(name, tokens=8))
+
+# %% [markdown]
+# Blocks make skipping cheap, and choosing hard: a block goes with everything in it, the important weights too. Once a
+# block fills the registers, larger ones gain little. The shape is a bargain between the kernel and the model.
+
+# %% [markdown]
+# ## Fewer bits
+#
+# If bytes are what decoding waits for, then besides leaving weights out one can store them shorter: **bf16** keeps the
+# first half of each float's bits, **int8** rounds to 255 steps per row. Both go with any format.
+
+# %%
+kinds = ("fp32", "bf16", "int8")
+random = {"pattern": "unstructured", "sparsity": 0.5}
+bits = workbench.time_kernels(shape, **random, formats="bitmap", values=kinds, tokens=1)
+show(bits, ["dense", "bitmap", "dense-bf16", "bitmap-bf16", "dense-int8", "bitmap-int8"], tokens=1)
+
+# %% [markdown]
+# <details><summary>A bitmap of half-empty fp32 takes 53 % of the bytes, of int8 63 %. Why not 50?</summary>
+#
+# The bit per weight. Beside 32 bits it is nothing; beside 8 it is an eighth. The shorter the weights, the less a zero is
+# worth.
+# </details>
+
+# %% [markdown]
+# ## Your own model
+#
+# This is the model of the first tutorial: SmolLM2-135M with half of its weights set to zero by Wanda.
+
+# %%
+lm = workbench.load()
+tokens = workbench.calibration(lm, samples=8, seqlen=128)
+pruned = workbench.prune(lm, "wanda", sparsity=0.5, calibration=tokens)
+print(pruned)
+
+# %% [markdown]
+# `sparsify` times the formats on each layer's own weight and gives it the fastest, or leaves the layer to torch and says
+# why. It tells you what it did, layer by layer.
+
+# %%
+sparse = workbench.sparsify(pruned, values="int8", tokens=1)
+sparse
+
+# %%
+workbench.speed(sparse, lm, prompt_tokens=64, new_tokens=16, repeats=3)
+
+# %% [markdown]
+# Faster than dense; *prefill* is the prompt, *decode* the answer. But compare with the speed-ups of the matrices alone:
+# much of what they gained is gone.
+#
+# <details><summary>Where does the rest of a decoding step go?</summary>
+#
+# A model this small spends most of a step between its multiplications: Python calls one layer after the other, thousands
+# of small operations for a single token. No kernel for matrices can make that faster.
+# </details>
+
+# %% [markdown]
+# ## One call per token
+#
+# `compile` packs all matrices anew and runs the whole step (multiplications, attention, norms) in one call of compiled
+# code. The pruned model itself is not touched.
+
+# %%
+compiled = workbench.compile(pruned, "bitmap", "int8")
+compiled
+
+# %% [markdown]
+# Is it still the same model? Before `time_model` times anything, it compares the logits with those of a twin in float64
+# that has the same rounded weights. Then everything runs in turns: the compiled model, and the *dense* one in transformers.
+#
+# Watch one thing at a time: the first line skips and rounds nothing, it is what compiled code alone brings.
+
+# %%
+for form, values in [("dense", "fp32"), ("bitmap", "fp32"), ("dense", "int8"), ("bitmap", "int8")]:
+    times = time_model(pruned, form, values, head=values, dense=lm, prompt_tokens=64, rounds=5)
+    row, verdict = times.rows[0], "logits agree" if times.check.passed else "LOGITS DIFFER"
+    ratio = f"{row.decode_ratio:5.1f} x transformers ({row.low:.1f} to {row.high:.1f})"
+    print(f"{form:7}{values:5}{times.nbytes / 1e6:5.0f} MB a token {ratio}  {verdict}")
+
+# %%
+times
+
+# %% [markdown]
+# Compiling took away what was not multiplication; the zeros and the short weights then took away bytes, and time followed the
+# bytes. Not all of it is due to sparsity, and now you can say how much.
+#
+# Last: does it still say what the pruned model says? In fp32 it should, word for word. Int8 rounds; where two words are
+# nearly equally likely it may take the other one.
+
+# %%
+prompt = "Photosynthesis is the process"
+given = lm.tokenizer(prompt, return_tensors="pt")
+ids = given["input_ids"][0].tolist()
+plain = pruned.lm.module.generate(**given, max_new_tokens=24, do_sample=False)
+print("transformers fp32:    ", repr(lm.tokenizer.decode(plain[0])))
+for form, values in [("bitmap", "fp32"), ("bitmap", "int8")]:
+    runner = workbench.compile(pruned, form, values, head=values)
+    answer = list(runner.generate(ids, 24, stop=[lm.tokenizer.eos_token_id]))
+    print(f"compiled {form} {values}:", repr(lm.tokenizer.decode([*ids, *answer])))
+
+# %% [markdown]
+# ## The kernel lab: the same with your hands
+#
+# Pick a layer of your model or a matrix of your own, choose a pattern, and press **Run**: bars, roofline and, if you ask
+# for it, the break-even. **Copy as Python** shows the code.
+
+# %%
+workbench.kernel_lab({"pruned": pruned, "dense": lm}, "layers.3.mlp.up_proj")
+
+# %% [markdown]
+# Try these three, and guess before each:
+#
+# 1. A random matrix under `2:4`: half of the weights, two of every four. Is it faster than the bitmap at 50 %?
+# 2. `16x1` at 50, 80 and 95 %. Where does the speed-up stop following the zeros?
+# 3. The same with *cold* caches, as if the weights came from memory. Which kernels suffer most?
+
+# %% [markdown]
+# ## What would break this?
+#
+# Think first, then open.
+#
+# <details><summary>What if the opponent were the slowest dense kernel one can find?</summary>
+#
+# Any sparse kernel would look good. That is why the column <em>to own dense</em> is there, and why
+# <code>break_even</code> takes <code>peer="dense"</code>.
+# </details>
+#
+# <details><summary>What if one pruned to 16x1 blocks, 80 %, to have the fastest kernel?</summary>
+#
+# You would get it, and a model that babbles: try <code>workbench.prune(lm, "magnitude", 0.8, pattern="16x1")</code> and
+# its perplexity. Speed that nobody can use is not measured in milliseconds.
+# </details>
+#
+# <details><summary>What if the whole model fitted into the cache?</summary>
+#
+# Bytes would be cheap even with one token, arithmetic would decide, and the bitmap would lose its advantage.
+# </details>
+#
+# **What you take along:** a zero is worth what skipping it saves, minus what knowing about it costs; decoding waits for
+# bytes, a prompt for arithmetic; and before you speed up a step, find out what it spends its time on.
