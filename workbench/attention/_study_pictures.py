@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import math
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ LOOKS = {
     "successor": ("N", "#CC79A7"), "local": ("L", "#56B4E9"), "retrieval": ("R", "#D55E00"), "broad": ("B", "#999999"),
 }  # fmt: skip
 _TILE = 24  # pixels of a head's small map
+_PAPER = 236  # grey of what no query sees
 _READ = 240  # tokens of text in a static picture
 _FEW = 64  # the newest keys are left out of lists: few queries see them, so that their means say little
 _COLUMNS = 256  # of a picture over positions
@@ -63,15 +65,22 @@ def overview(table: HeadTable) -> render.Section:
     small = np.repeat(np.repeat(small, max(1, _TILE // small.shape[-1]), -1), max(1, _TILE // small.shape[-1]), -2)
     share = np.log10(np.maximum(small, floor)) / -np.log10(floor) + 1
     above = np.triu(np.ones(share.shape[-2:], bool), 1)
-    share[..., above] = np.nan
+    pixels = render.cividis(share)
+    pixels[..., above, :] = _PAPER
     side = share.shape[-1] + 2
-    image = np.full((heads * side, layers * side), np.nan)
-    tiles = image.reshape(heads, side, layers, side)
-    tiles[:, : side - 2, :, : side - 2] = share.transpose(1, 2, 0, 3)
+    image = np.full((heads, side, layers, side, 3), _PAPER, np.uint8)
+    image[:, : side - 2, :, : side - 2] = pixels.transpose(1, 2, 0, 3, 4)
     title = f"Attention of {layers} x {heads} heads, layers from left to right, heads down, logarithmic"
-    picture = render.heatmap_png(image, title=title).replace('style="', 'style="max-width:100%;height:auto;', 1)
+    picture = _image(image.reshape(heads * side, layers * side, 3), title)
     rows = [(f"{LOOKS[kind][0]} {kind}", _named(table, kind)) for kind in LOOKS]
     return render.section("Every head", rows, ("kind", "heads, as layer.head"), picture=picture + _letters(table))
+
+
+def _image(pixels: np.ndarray, title: str) -> str:
+    """Pixels as one ``img``."""
+    data, label = base64.b64encode(render.png(pixels)).decode(), html.escape(title)
+    style = "max-width:100%;height:auto;image-rendering:pixelated"
+    return f'<img alt="{label}" title="{label}" style="{style}" src="data:image/png;base64,{data}"/>'
 
 
 def _named(table: HeadTable, kind: str, most: int = 14) -> str:
@@ -112,9 +121,14 @@ def text(table: HeadTable, pieces: Sequence[str]) -> render.Section:
     style = "margin:4px 0;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.8"
     shown = f'<p style="{style}">{"".join(marks)}{more}</p>'
     best = [int(j) for j in np.argsort(-column[: max(1, len(column) - _FEW)])[:12]]
-    rows = [(j, repr(pieces[j])[1:-1], f"{100 * column[j]:.3g} %") for j in best]
+    rows = [(j, _sign(pieces[j]), f"{100 * column[j]:.3g} %") for j in best]
     head = ("position", "token", "mean share of later queries, over all heads")
     return render.Section("What later tokens look at", render.text_table(rows, head), shown + render.table(rows, head))
+
+
+def _sign(piece: str) -> str:
+    """A token with its spaces and line breaks to be seen."""
+    return piece.replace(" ", "·").replace("\n", "⏎")
 
 
 def recall(curves: Any) -> render.Section:

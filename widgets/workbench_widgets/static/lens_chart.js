@@ -24,10 +24,10 @@ export function swatch(n) {
 }
 
 /**
- * A chart. `update({lines: [{name, look, points: [[x, y, id?], ...]}], chosen})` draws it; points with an id are
+ * A chart. `update({lines: [{name, look, solid, faint, points: [[x, y, id?], ...]}], chosen})` draws it; points with an id are
  * radio buttons of one group, `pick(id)` hears of the one chosen, `describe(id)` names it.
  */
-export function createChart({ title, xLabel, yLabel, format, pick = null, describe = null, high = null, wide = 0, least = 0 }) {
+export function createChart({ title, xLabel, yLabel, format, pick = null, describe = null, high = null, wide = 0, least = 0, zero = true }) {
   const group = svg("g", pick ? { role: "radiogroup", "aria-label": `${title}: points` } : {});
   const [grid, lines] = [svg("g"), svg("g")];
   const named = uid("chart");
@@ -55,11 +55,12 @@ export function createChart({ title, xLabel, yLabel, format, pick = null, descri
     const points = shownLines.flatMap((line) => line.points);
     const [xs, ys] = [points.map((p) => p[0]), points.map((p) => p[1])];
     const [x0, x1] = [Math.min(0, ...xs), Math.max(...xs, wide, 1e-9)];
-    const [y0, y1] = [Math.min(0, ...ys), high ?? (Math.max(...ys, least, 0) * 1.04 || 1)];
+    const low = Math.min(...ys);
+    const [y0, y1] = [zero || !ys.length ? Math.min(0, ...ys) : Math.floor(low * 10 - 0.3) / 10, high ?? (Math.max(...ys, least, 0) * 1.04 || 1)];
     const x = (value) => LEFT + ((value - x0) / (x1 - x0)) * (WIDE - LEFT - RIGHT);
     const y = (value) => HIGH - BOTTOM - ((value - y0) / (y1 - y0)) * (HIGH - BOTTOM - TOP_EDGE);
     axes(x, y, [x0, x1], [y0, y1]);
-    put(lines, shownLines.map((line) => svg("path", { class: `wb-ln-line ${look(line.look).colour}${line.faint ? " wb-ln-faint" : ""}`, d: linePath(line.points.map((p) => [x(p[0]), y(p[1])])), "stroke-dasharray": look(line.look).dash })));
+    put(lines, shownLines.map((line) => svg("path", { class: `wb-ln-line ${look(line.look).colour}${line.faint ? " wb-ln-faint" : ""}`, d: linePath(line.points.map((p) => [x(p[0]), y(p[1])])), "stroke-dasharray": line.solid ? "" : look(line.look).dash })));
     const focused = group.contains(document.activeElement);
     const any = points.some((p) => p[2] === chosen);
     let first = true;

@@ -26,7 +26,7 @@ export function createHeads(app) {
     el("div", { class: "wb-ln-bar" }, field("Order", sort), chips), stage,
     el("div", { class: "wb-ln-foot" }, spoken, axis), el("div", null, toggle), holder);
   let [sorted, order, place, only, columns, size] = [null, [], 0, null, study.layers, 0];
-  fillSelect(sort, [[null, "layers across, heads down"], ...study.metrics.map(([name, what]) => [name, `by ${name} (${what})`])], null);
+  fillSelect(sort, [[null, "layers across, heads down"], ...study.metrics.map(([name]) => [name, `by ${name}`])], null);
 
   /** The head in a place of the grid. */
   const headAt = (at) => (sorted ? order[at] : (at % study.layers) * study.heads + Math.floor(at / study.layers));

@@ -30,7 +30,7 @@ export function createMap(app) {
     el("div", { class: "wb-ln-mapped" }, stage, el("div", { class: "wb-ln-side" }, spoken, note, keys)));
   let [view, log, high, stamp, width, height, cursor, drag, queued] = [null, true, 1, "", 0, 0, { key: 0, query: 0 }, null, 0];
   let [base, table8, veil] = [null, null, null];
-  const tiles = createTiles({ model, live: live && study.sizes.length > 0, floor: study.floor, arrived: () => { if (spoken.textContent) say(); request(); } });
+  const tiles = createTiles({ model, live: live && study.sizes.length > 0, floor: study.floor, arrived: () => { say(); request(); } });
 
   /** The scale's brightest share, in a logarithmic and in a linear scale. */
   function recolour() {
@@ -48,7 +48,7 @@ export function createMap(app) {
     recolour();
     overlay();
     canvas.setAttribute("aria-label", `Map of layer ${app.layer}, head ${app.inLayer}: queries down, keys across. Arrow keys move, plus and minus zoom, 0 shows all, Shift with arrows pans.`);
-    if (view) say();
+    say();
   }
   function request() {
     if (!queued) queued = requestAnimationFrame(() => { queued = 0; draw(); });

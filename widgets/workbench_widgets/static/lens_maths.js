@@ -141,11 +141,6 @@ export function roundTicks(low, high, count = 5) {
   return found;
 }
 
-/** The points on the upper left edge: each reads less or keeps more than any other. [[cost, recall, ...], ...] */
-export function bestPoints(points) {
-  return points.filter((p) => !points.some((q) => q !== p && q[0] <= p[0] && q[1] >= p[1] && (q[0] < p[0] || q[1] > p[1])));
-}
-
 // Caches
 
 /** Share of the positions of a column that a cache still holds at a time; NaN where nothing is read yet. */

@@ -29,7 +29,7 @@ export function createSparsity(app) {
   const legend = el("div", { class: "wb-legend", "aria-hidden": "true" });
   const at = (id) => study.points[id];
   const named = (p) => `${p.name}, budget ${p.budget}`;
-  const curves = createChart({ title: "Attention kept against blocks read", xLabel: "blocks read", yLabel: "attention kept", high: 1, wide: 1,
+  const curves = createChart({ title: "Attention kept against blocks read", xLabel: "blocks read", yLabel: "attention kept", high: 1, wide: 1, zero: false,
     format: { x: (v) => percent(v, 0), y: (v) => percent(v, 0) }, pick: (id) => app.choose(id),
     describe: (id) => `${named(at(id))}: keeps ${percent(at(id).recall)} with ${percent(at(id).cost)} of the blocks` });
   const harm = createChart({ title: "KL to dense at each position, nats", xLabel: "position", yLabel: "KL, nats", format: { x: String, y: plainly } });
@@ -57,7 +57,7 @@ export function createSparsity(app) {
       points: study.points.map((p, id) => [p.cost, y(p), id]).filter(([, , id]) => at(id).name === pattern).sort((a, b) => a[0] - b[0]) }));
   }
   function update() {
-    if (app.point === null) { app.choose(0); return; }
+    if (app.point === null) { app.choose(Math.max(0, study.points.findIndex((p) => p.read))); return; }
     const point = at(app.point);
     fillSelect(name, study.patterns.map((p) => [p, p]), point.name);
     fillSelect(budget, study.points.map((p, id) => [String(id), String(p.budget), p.name]).filter(([, , n]) => n === point.name).map(([id, text]) => [id, text]), String(app.point));
@@ -69,7 +69,7 @@ export function createSparsity(app) {
     apart.textContent = point.read ? "" : read < 0 ? "The text was not read with this pattern." : `The text was read at budget ${at(read).budget} only: that is shown.`;
     const wave = read < 0 ? [] : [...study.divergences(read)];
     const step = study.tokens / study.spread;
-    harm.update({ lines: [{ name: named(at(Math.max(read, 0))), look: study.patterns.indexOf(point.name), points: wave.map((v, i) => [Math.round((i + 0.5) * step), v]) }],
+    harm.update({ lines: [{ name: named(at(Math.max(read, 0))), look: study.patterns.indexOf(point.name), solid: true, points: wave.map((v, i) => [Math.round((i + 0.5) * step), v]) }],
       told: read < 0 ? "" : `${named(at(read))}: mean ${significant(at(read).divergence)}, at most ${significant(Math.max(...wave))}` });
     heat();
   }

@@ -33,7 +33,7 @@ export function createText(app) {
     page = to;
     pages.value = String(to);
     const from = page * PAGE;
-    spans = study.pieces.slice(from, from + PAGE).map((piece, i) => el("span", { id: `${prefix}-${from + i}`, role: "option", "aria-selected": "false", "data-n": from + i, text: piece.includes("\n") ? piece.replace(/\n/g, "⏎\n") : piece || "∅" }));
+    spans = study.pieces.slice(from, from + PAGE).map((piece, i) => el("span", { id: `${prefix}-${from + i}`, role: "option", "aria-selected": "false", "data-n": from + i, "aria-label": piece.trim() ? null : shown(piece).replace(/ /g, "·"), text: piece.includes("\n") ? piece.replace(/\n/g, "⏎\n") : piece || "∅" }));
     put(list, spans);
     if (chosen < from || chosen >= from + PAGE) chosen = from;
     pick(chosen);
