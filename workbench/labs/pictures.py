@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,10 @@ def plot(
     Halved
     error  0.5 0.25
     """
-    series = {name: {"x": list(x), "y": list(values)} for name, values in lines.items()}
+    largest = max((abs(float(v)) for values in lines.values() for v in values), default=0.0)
+    digits = 2 - math.floor(math.log10(largest)) if largest > 0 else 0  # more would not fit beside the axis
+    rounded = {name: [round(float(v), digits) for v in values] for name, values in lines.items()}
+    series = {name: {"x": list(x), "y": values} for name, values in rounded.items()}
     svg = render.lines(series, title=title, x_label=x_label, y_label=y_label)
     width = max(map(len, lines), default=0)
     rows = [f"{name:{width}}  {' '.join(f'{v:.4g}' for v in values)}" for name, values in lines.items()]

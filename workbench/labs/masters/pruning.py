@@ -459,13 +459,8 @@ labs.passed()
 # %%
 grid = [0.3, 0.5, 0.7, 0.8]
 measured = sensitivity(list(real.values()), grid, wanda_mask, output_error)
-labs.plot(
-    grid,
-    dict(zip(real, measured, strict=True)),
-    title="Sensitivity, Wanda",
-    x_label="sparsity",
-    y_label="output error",
-)
+lines = {name.removeprefix("layers."): errors for name, errors in zip(real, measured, strict=True)}
+labs.plot(grid, lines, title="Sensitivity, Wanda", x_label="sparsity", y_label="output error")
 
 # %% [markdown]
 # <details><summary>Explain: an output error of 10 % in layer 0 and in layer 29: the same harm?</summary>
