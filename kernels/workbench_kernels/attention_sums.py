@@ -173,10 +173,8 @@ def _add_rows(
         whole = total(mass)
         entropy[i] = np.log(whole) - total(weighted) / whole
         logsumexp[i] = largest(top) + np.log(whole)
-        for j in range(0, begin, 16):
-            store(s, at + j, zero)
-        for j in range(end, width, 16):
-            store(s, at + j, zero)
+        _clear(s, at, begin)
+        _clear(s, at + end, width - end)
         factor, place = splat(np.float32(1) / whole), length - 1 - i
         for j in range(begin, last, 16):
             p = mul(load(s, at + j), factor)
@@ -186,6 +184,12 @@ def _add_rows(
         _ends(s, at, i, sinks, local, near, far, sink, mass_near, distance, later)
         if (i + 1) % block == 0 or r == rows - 1:
             _flush(band, column, cells, i // block * side, last, block)
+
+
+@kernel
+def _clear(s, at, count):
+    for j in range(0, count, 16):
+        store(s, at + j, splat(np.float32(0)))
 
 
 @kernel
