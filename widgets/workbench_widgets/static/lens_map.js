@@ -69,9 +69,9 @@ export function createMap(app) {
     const side = Math.max(260, Math.min(w, 640, window.innerHeight - 190));
     [canvas.width, canvas.height] = [Math.round(w * ratio), Math.round(side * ratio)];
     Object.assign(canvas.style, { width: `${w}px`, height: `${side}px` });
-    const fresh = !view;
+    const all = !view || view.scale <= wholeView(length, width, height).scale;
     [width, height] = [w - EDGE, side - EDGE];
-    view = fresh ? wholeView(length, width, height) : heldView(view, length, width, height);
+    view = all ? wholeView(length, width, height) : heldView(view, length, width, height);
     draw();
   }
 
