@@ -162,9 +162,9 @@ kept = [round((1 - s) * rows * inputs) for s in shares]
 sizes = {
     "dense fp32": [rows * inputs * 4 / 1e6] * len(shares),
     "CSR fp32": [csr_bytes(rows, n) / 1e6 for n in kept],
-    "CSR fp32, short columns": [csr_bytes(rows, n, 4, 2) / 1e6 for n in kept],
+    "CSR fp32, short index": [csr_bytes(rows, n, 4, 2) / 1e6 for n in kept],
     "dense int8": [rows * inputs / 1e6] * len(shares),
-    "CSR int8, short columns": [csr_bytes(rows, n, 1, 2) / 1e6 for n in kept],
+    "CSR int8, short index": [csr_bytes(rows, n, 1, 2) / 1e6 for n in kept],
 }
 labs.plot(shares, sizes, title="What is read for one token", x_label="share of zeros", y_label="MB")
 
