@@ -36,6 +36,7 @@ _HOME = {
     "methods": "workbench.prune",
     "open": "workbench.session",
     "perplexity": "workbench.measure",
+    "predict": "workbench_widgets.predict",
     "preview": "workbench.prune.preview",
     "repeat": "workbench.prune",
     "save": "workbench.checkpoint",
@@ -51,6 +52,7 @@ __all__ = [*_HOME, "prune"]
 
 if TYPE_CHECKING:
     from workbench_widgets import kernel_lab, lens, studio, theatre  # type: ignore[no-redef]
+    from workbench_widgets.predict import predict
 
     from workbench.checkpoint import save
     from workbench.data import calibration, evaluation, load_text

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "Lesson": "catalogue",
+    "Observation": "predicting",
+    "Prediction": "predicting",
     "find": "catalogue",
 }
-__all__ = ["Lesson", "find"]
+__all__ = ["Lesson", "Observation", "Prediction", "find"]
 
 if TYPE_CHECKING:
     from workbench.lessons.catalogue import Lesson, find
+    from workbench.lessons.predicting import Observation, Prediction
 
 
 def __getattr__(name: str) -> Any:
