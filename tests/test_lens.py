@@ -13,14 +13,16 @@ from typing import Any
 import lens_studies as made
 import numpy as np
 import pytest
+import torch
 from tiny_lm import tiny_lm
+from transformers import Gemma2Config, Gemma2ForCausalLM
 from workbench_widgets import Lens, view
 
 import workbench
 from workbench import cli
 from workbench.attention import AttentionStudy, study
 from workbench.attention.studying import floor_of, pooled
-from workbench.errors import ArgumentError
+from workbench.errors import ArgumentError, ModelError
 
 STUDY = made.study()
 TEXT = "the cat sat on the mat. " * 8
@@ -46,6 +48,16 @@ def shares(codes: np.ndarray, top: int, floor: float) -> np.ndarray:
     """Shares of codes, by the formula; NaN where there is no cell."""
     found = floor ** (1 - (codes.astype(np.float64) - 1) / (top - 1))
     return np.where(codes == 0, np.nan, np.where(codes == 1, 0.0, found))
+
+
+def gemma2() -> Any:
+    """Layers with windows, scores capped."""
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=256, sliding_window=8, pad_token_id=0,
+    )  # fmt: skip
+    return workbench.wrap(Gemma2ForCausalLM(config).eval())
 
 
 class Said:
@@ -259,6 +271,18 @@ def test_wrong_arguments_are_told() -> None:
         study(lm, object())
     with pytest.raises(ArgumentError, match="one text's"):
         AttentionStudy(STUDY.table, ("a",))
+
+
+def test_a_model_with_windows_is_studied_without_patterns() -> None:
+    lm = gemma2()
+    assert study(lm, range(40), kv=()).curves is None
+    with pytest.raises(ModelError, match="see all keys"):
+        study(lm, range(40), patterns="a-shape", kv=())
+
+
+def test_a_short_text_is_enough() -> None:
+    assert Lens(study(tiny_lm(), [1, 2])).header["cells"] == 2
+    assert Lens(study(tiny_lm(), [1, 2, 3] * 9, states=True)).header["sizes"] == [1]
 
 
 def test_view_opens_the_lens() -> None:

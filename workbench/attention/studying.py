@@ -15,7 +15,7 @@ from workbench import render
 from workbench.attention import _study_pictures as pictures
 from workbench.attention._study_pictures import LOOKS, floor_of, pooled
 from workbench.attention.metrics import HeadTable, heads
-from workbench.errors import ArgumentError
+from workbench.errors import ArgumentError, ModelError
 from workbench.jobs import Progress
 from workbench.models import LM, as_lm
 from workbench.results import Result
@@ -98,7 +98,7 @@ def study(
     ids
         A text, or its token ids; at least 2 tokens.
     patterns
-        Names of sparse patterns to measure, ``"all"``, or ``()`` for none.
+        Names of sparse patterns to measure, ``"all"`` (none on a model that they cannot run on), or ``()`` for none.
     kv
         Names of KV methods to follow, ``"all"``, or ``()`` for none; they read all but the last 64 tokens, which then
         come one by one.
@@ -132,7 +132,12 @@ def _curves(lm: LM, tokens: np.ndarray, names: Any, progress: Progress) -> Any:
         return None
     from workbench.attention.patterns.curves import curves
 
-    return curves(lm, tokens, names, progress=progress)
+    try:
+        return curves(lm, tokens, names, progress=progress)
+    except ModelError:  # layers with windows or capped scores
+        if names == "all":
+            return None
+        raise
 
 
 def _history(lm: LM, tokens: np.ndarray, names: Any, progress: Progress) -> Any:

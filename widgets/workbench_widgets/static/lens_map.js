@@ -96,7 +96,7 @@ export function createMap(app) {
     const fine = study.sizes.length ? sizeFor(study.sizes, view.scale) : 0;
     if (fine) drawTiles(pen, fine);
     if (veil) { pen.imageSmoothingEnabled = false; pen.globalAlpha = 0.72; place(pen, veil, 0, 0, study.block * veil.width, study.block * veil.height); pen.globalAlpha = 1; }
-    cross(pen, ink);
+    cross(pen);
     pen.restore();
     axes(pen, ink, style.getPropertyValue("--wb-soft") || ink);
     note.textContent = `${Math.min(length, Math.ceil(width / view.scale))} of ${length} tokens across; ${tiles.count() && fine ? `cells of ${fine} × ${fine}` : `cells of ${study.cell} × ${study.cell}`} tokens${live && study.sizes.length ? "" : ", the finest that is kept without a kernel and its states"}`;
@@ -130,10 +130,10 @@ export function createMap(app) {
     });
     tiles.want(app.layer, app.inLayer, fine, want);
   }
-  function cross(pen, ink) {
+  function cross(pen) {
     const [x, y, side] = [(cursor.key - view.x) * view.scale, (cursor.query - view.y) * view.scale, Math.max(view.scale, 1)];
-    pen.strokeStyle = ink;
-    pen.globalAlpha = 0.45;
+    pen.strokeStyle = "#d55e00";
+    pen.globalAlpha = 0.6;
     pen.lineWidth = 1;
     pen.beginPath();
     pen.moveTo(0, Math.round(y + side / 2) + 0.5);
@@ -143,7 +143,6 @@ export function createMap(app) {
     pen.stroke();
     pen.globalAlpha = 1;
     pen.lineWidth = 2;
-    pen.strokeStyle = "#d55e00";
     pen.strokeRect(x - 2, y - 2, side + 4, side + 4);
   }
   function axes(pen, ink, soft) {
