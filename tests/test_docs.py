@@ -46,7 +46,7 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["methods", "families", "decoders"])
+@pytest.mark.parametrize("name", ["methods", "families", "decoders", "attention"])
 def test_the_tables_are_those_of_the_registries(name):
     wanted = getattr(_docs, f"{name}_table")()
     assert between(name) == wanted, f"put the new table between the marks in README.md:\n{wanted}"

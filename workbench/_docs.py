@@ -78,6 +78,19 @@ def decoders_table() -> str:
     return markdown(("Name", "Method", "Family", "Keeps", "Rule", "Paper"), rows)
 
 
+def attention_table() -> str:
+    """Sparse patterns, smaller caches and structured prompts as a Markdown table."""
+    from workbench.attention import kv, patterns, segments
+
+    kinds = {"long prompts": patterns, "KV cache": kv, "structured prompts": segments}
+    rows = [
+        (f"`{name}`", cls.title, kind, f"`{cls.formula}`", short(cls.citation, "-"))
+        for kind, home in kinds.items()
+        for name, cls in sorted(home.registry().items())
+    ]
+    return markdown(("Name", "Method", "For", "Rule", "Paper"), rows)
+
+
 def families_table() -> str:
     """All families of models as a Markdown table."""
     rows = [(f"`{name}`", FAMILY_NAMES[name], LAYOUTS[family.layout]) for name, family in sorted(FAMILIES.items())]

@@ -42,6 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help=f"sparse patterns with commas between them, all, or none (default: {','.join(QUICK)})",
     )  # fmt: skip
     parser.add_argument("--kv", metavar="NAMES", default="all", help="KV methods, all, or none (default: all)")
+    parser.add_argument("--list", action="store_true", help="list the methods that the workbench knows, and stop")
     parser.add_argument("--seed", type=int, metavar="N", default=0)
     parser.add_argument("--json", metavar="FILE", type=Path, help="write figures and settings here")
     add_threads(parser)
@@ -50,6 +51,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Read, look, and write the page."""
+    if given.list:
+        from workbench._docs import attention_table
+
+        print(attention_table())
+        return 0
     check_json(given.json)
     out = _target(given.out)
     use_threads(given.threads)
