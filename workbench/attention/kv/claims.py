@@ -276,7 +276,7 @@ class Needles(_Cached):
 
     at_least: float = 0.02
     difference: bool = True
-    count: int = 6
+    count: int = 12
     length: int = 640
 
     @property
