@@ -15,12 +15,15 @@ _HOME = {
     "Lesson": "catalogue",
     "Observation": "predicting",
     "Prediction": "predicting",
+    "checkpoints": "entering",
     "find": "catalogue",
+    "start": "entering",
 }
-__all__ = ["Lesson", "Observation", "Prediction", "find"]
+__all__ = ["Lesson", "Observation", "Prediction", "checkpoints", "find", "start"]
 
 if TYPE_CHECKING:
     from workbench.lessons.catalogue import Lesson, find
+    from workbench.lessons.entering import checkpoints, start
     from workbench.lessons.predicting import Observation, Prediction
 
 
