@@ -1,4 +1,4 @@
-"""The studio without a browser: traits in, traits out; pure functions of its JavaScript under node."""
+"""The pruning panel without a browser: traits in, traits out; pure functions of its JavaScript under node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_lm import tiny_lm
-from workbench_widgets import Studio, view
+from workbench_widgets import PrunePanel, prune_panel, view
 from workbench_widgets._base import STATIC, join_modules
 from workbench_widgets._worker import Latest, Runner
 
@@ -37,7 +37,7 @@ def lm():
 
 @pytest.fixture
 def studio(lm):
-    made = settled(workbench.studio(lm, method="magnitude", **SIZES))
+    made = settled(prune_panel(lm, method="magnitude", **SIZES))
     yield made
     made.cancel()
     settled(made)
@@ -167,7 +167,7 @@ def test_without_a_kernel_there_is_a_picture(studio):
     data, _ = studio._repr_mimebundle_()
     assert "data:image/png;base64" in data["text/html"]
     assert "<script" not in data["text/html"]
-    assert data["text/plain"] == "Pruning studio: memory, magnitude 50 %"
+    assert data["text/plain"] == "Pruning: memory, magnitude 50 %"
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
@@ -184,8 +184,8 @@ def test_modules_are_joined_into_one():
     joined = join_modules("maths.js", "dom.js", "picture.js")
     assert "import " not in joined
     assert "export " not in joined
-    assert Studio._esm.count("export default") == 1
-    assert Studio._esm.count("export ") == 1
+    assert PrunePanel._esm.count("export default") == 1
+    assert PrunePanel._esm.count("export ") == 1
     for name in STATIC.glob("*.js"):
         assert len(name.read_text(encoding="utf-8").splitlines()) <= 300, name.name
 

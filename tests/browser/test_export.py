@@ -1,4 +1,4 @@
-"""A studio saved as a page of its own: it opens from a file, without kernel or network, and can be explored."""
+"""A panel saved as a page of its own: it opens from a file, without kernel or network, and can be explored."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
 from tiny_lm import tiny_lm
-
-import workbench
+from workbench_widgets import prune_panel
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    studio = workbench.studio(tiny_lm(6), method="magnitude", samples=4, seqlen=64, windows=3)
+    studio = prune_panel(tiny_lm(6), method="magnitude", samples=4, seqlen=64, windows=3)
     end = time.monotonic() + 60
     while studio.busy and time.monotonic() < end:
         time.sleep(0.01)

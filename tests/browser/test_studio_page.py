@@ -1,4 +1,4 @@
-"""The studio's page without a kernel: what it shows, keys, names, and what it would send."""
+"""The pruning panel's page without a kernel: what it shows, keys, names, and what it would send."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import studio_state
 from browser_host import ViewHost
-from workbench_widgets import Studio
+from workbench_widgets import PrunePanel
 
 pytestmark = pytest.mark.browser
 
@@ -20,7 +20,7 @@ def shown(host: ViewHost) -> Any:
 
     def mount(extra: dict[str, Any] | None = None, *, dark: bool = False) -> Any:
         state = {**studio_state.beginning(), **(extra or {})}
-        return host.mount(state, esm=Studio._esm, css=Studio._css, dark=dark)
+        return host.mount(state, esm=PrunePanel._esm, css=PrunePanel._css, dark=dark)
 
     yield mount
     assert not host.page.errors

@@ -19,6 +19,7 @@ import anywidget
 from workbench.errors import ArgumentError
 
 STATIC = Path(__file__).parent / "static"
+SHEET = "studio.css"  # the sheet that every view's begins with
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=const|let|function|class|async)", re.MULTILINE)
 _HIDDEN = {"layout", "tabbable", "tooltip", "comm", "log"}
@@ -34,6 +35,11 @@ def join_modules(*names: str) -> str:
     """
     parts = [_EXPORT.sub("", _IMPORT.sub("", (STATIC / name).read_text(encoding="utf-8"))) for name in names]
     return "\n".join(parts)
+
+
+def join_sheets(*names: str) -> str:
+    """The shared style sheet, and those in ``static/`` that a view adds to it."""
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in (SHEET, *names))
 
 
 class View(anywidget.AnyWidget):
@@ -78,6 +84,15 @@ class View(anywidget.AnyWidget):
         names = [k for k in self.keys if not k.startswith("_") and k not in _HIDDEN]
         return {name: _plain(getattr(self, name)) for name in names}
 
+    @property
+    def reference(self) -> str:
+        """What another view's trait says to have this one shown inside it."""
+        return f"anywidget:{self.model_id}"
+
+    def views(self) -> tuple[View, ...]:
+        """The views inside it."""
+        return ()
+
     def to_html(self, path: str | Path | None = None) -> str:
         """A page that holds the view as it is now and works from a file, without kernel or network.
 
@@ -86,15 +101,17 @@ class View(anywidget.AnyWidget):
         path
             Where to write it too.
         """
-        state = {**self.state(), **self.frozen()}
         host = (STATIC / "host.js").read_text(encoding="utf-8")
+        inner, modules, sheets = _inside(self)
         page = (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Sparse Workbench</title>\n'
             '<meta name="viewport" content="width=device-width">\n'
-            f"<style>body {{ margin: 1rem; }}\n{self._css}</style></head><body>\n"
+            f"<style>body {{ margin: 1rem; }}\n{sheets}</style></head><body>\n"
             f'<main id="view"></main><noscript>{self.static_html()}</noscript>\n'
-            f'<script type="application/json" id="state">{_script(state)}</script>\n'
+            f'<script type="application/json" id="state">{_script({**self.state(), **self.frozen()})}</script>\n'
             f'<script type="application/json" id="esm">{_script(self._esm)}</script>\n'
+            f'<script type="application/json" id="views">{_script(inner)}</script>\n'
+            f'<script type="application/json" id="modules">{_script(modules)}</script>\n'
             f'<script type="module">{host}\n'
             "await start(document);</script></body></html>\n"
         )
@@ -110,6 +127,23 @@ class View(anywidget.AnyWidget):
     def frozen(self) -> dict[str, Any]:
         """Traits that differ in a page without a kernel."""
         return {}
+
+
+def _inside(view: View) -> tuple[dict[str, Any], dict[str, str], str]:
+    """States of all views inside one, the modules that draw them, and the style sheets of all, each once."""
+    states: dict[str, Any] = {}
+    modules: dict[str, str] = {}
+    shared = (STATIC / SHEET).read_text(encoding="utf-8")
+    sheets = [shared, str(view._css).removeprefix(shared)]
+    waiting = list(view.views())
+    while waiting:
+        one = waiting.pop(0)
+        name = type(one).__name__
+        states[one.reference] = {"module": name, "state": {**one.state(), **one.frozen()}}
+        modules[name] = one._esm
+        sheets.append(str(one._css).removeprefix(shared))
+        waiting.extend(one.views())
+    return states, modules, "\n".join(dict.fromkeys(sheets))
 
 
 def _plain(value: Any) -> Any:

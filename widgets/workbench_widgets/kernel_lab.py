@@ -20,16 +20,17 @@ from workbench import execute, render
 from workbench.errors import ArgumentError, WorkbenchError
 from workbench.jobs import Progress
 from workbench_widgets import _kernel_state
-from workbench_widgets._base import STATIC, View, join_modules
+from workbench_widgets._base import join_modules, join_sheets
+from workbench_widgets._desk import desk_of
 from workbench_widgets._kernel_choice import KernelChoice, layers_of, model_named, named_models
-from workbench_widgets._worker import Latest, Runner
+from workbench_widgets._panel import Panel
+from workbench_widgets._worker import Latest
 
 _MODULES = (
     "maths.js", "dom.js", "link.js", "run.js", "code.js", "kernel_lab_maths.js", "kernel_lab_choose.js",
     "kernel_lab_kernels.js", "kernel_lab_pattern.js", "kernel_lab_bars.js", "kernel_lab_roof.js",
     "kernel_lab_balance.js", "kernel_lab_read.js", "kernel_lab.js",
 )  # fmt: skip
-_IDLE = {"kind": "", "state": "idle", "text": "", "fraction": 0.0}
 _TURN = threading.Lock()  # what runs at the same time would be timed too
 _STOPPED = "Cancelled: figures show what was timed so far"
 _EMPTY = "Cancelled: nothing was timed"
@@ -87,13 +88,13 @@ def _alone(progress: Progress) -> Iterator[None]:
         _TURN.release()
 
 
-class KernelLab(View):
+class KernelLab(Panel):
     """The widget. Its traits are what is on the screen; ``result`` holds the figures.
 
     Parameters
     ----------
     models
-        As for `kernel_lab`.
+        As for `kernel_lab`; or the `Desk` of a studio.
     timings
         A finished result, to be shown without controls.
     **settings
@@ -106,7 +107,7 @@ class KernelLab(View):
     """
 
     _esm = join_modules(*_MODULES)
-    _css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "kernel_lab.css"))
+    _css = join_sheets("kernel_lab.css")
 
     options = t.Dict().tag(sync=True)
     choice = t.Dict().tag(sync=True, echo_update=False)
@@ -114,26 +115,22 @@ class KernelLab(View):
     frame = t.Dict().tag(sync=True)
     whole = t.Bytes(b"").tag(sync=True)
     corner = t.Bytes(b"").tag(sync=True)
-    job = t.Dict(default_value=dict(_IDLE)).tag(sync=True)
-    error = t.Dict().tag(sync=True)
     timings = t.Dict().tag(sync=True)
     listing = t.Dict().tag(sync=True)
     controls = t.Bool(True).tag(sync=True)
-    live = t.Bool(True).tag(sync=True)
 
     def __init__(self, models: Any = None, *, timings: Any = None, **settings: Any) -> None:
-        self._given, self.result, self._partial = models, timings, None
+        desk = desk_of(models)
+        self._given, self.result, self._partial = desk.session if desk.session is not None else models, timings, None
         self._settings = KernelChoice().changed(settings)
-        self._latest: Latest[int] = Latest(self._draw, self._report)
-        self._inspector: Latest[tuple[str, str, int]] = Latest(self._list, self._report)
-        self._runner = Runner(self._told, self._found, self._report)
+        self._latest: Latest[int] = Latest(self._draw, self.report)
+        self._inspector: Latest[tuple[str, str, int]] = Latest(self._list, self.report)
         traits: dict[str, Any] = {"choice": self._settings.plain()}
         if timings is not None:
             traits |= _kernel_state.finished_pattern(timings)
             traits |= {"controls": False, "timings": _kernel_state.figures(timings, complete=True)}
-        super().__init__(options=self._options(), **traits)
+        super().__init__(desk, options=self._options(), **traits)
         self.observe(self._chosen, ["choice", "request"])
-        self.on_msg(self._heard)
         if timings is None:
             self._latest.ask(0)
 
@@ -141,13 +138,13 @@ class KernelLab(View):
 
     def choose(self, **changes: Any) -> None:
         """Change settings, e.g. ``choose(sparsity=0.9, values=("fp32", "int8"))``."""
-        self._refuse_if_busy()
+        self.desk.refuse_if_busy()
         self._settings = self._settings.changed(changes)
         self.publish(choice=self._settings.plain())
 
     def run(self) -> None:
         """Time what is chosen; figures appear as they come."""
-        self._refuse_if_busy()
+        self.desk.refuse_if_busy()
         settings, models = self._settings, named_models(self._given)
         target = (
             (model_named(settings.model, models), settings.layer)
@@ -163,17 +160,12 @@ class KernelLab(View):
         self._partial = None
         self.publish(timings={}, error={})
         begun = _kernel_state.in_parts(work, settings.break_even)
-        self._runner.run("time", "Timing", begun, self._timed, self._untimed)
-
-    def cancel(self) -> None:
-        """Ask what runs to stop; it does within a second, and what was timed stays on the screen."""
-        if self._runner.cancel():
-            self.publish(job={**self.job, "state": "cancelling", "text": "Cancelling…"})
+        self.desk.run(self, "time", "Timing", begun, self._timed, self._untimed)
 
     @property
     def busy(self) -> bool:
         """Whether kernels are timed, or a pattern or a list of instructions is being made."""
-        return bool(self._runner.kind) or self._latest.busy or self._inspector.busy
+        return super().busy or self._latest.busy or self._inspector.busy
 
     def to_python(self) -> str:
         """The call of `workbench.time_kernels` that does what is chosen."""
@@ -187,7 +179,7 @@ class KernelLab(View):
             if self._settings.model:
                 self._complete_layer()
         except WorkbenchError as error:
-            self._report(error)
+            self.report(error)
             self.publish(frame={**self.frame, "request": self.request})  # the front end waits for an answer
         else:
             self.publish(error={})
@@ -200,16 +192,40 @@ class KernelLab(View):
             self._settings = self._settings.changed({"layer": layers[0]})
         self.publish(options=self._options(), choice=self._settings.plain())
 
-    def _heard(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        commands: dict[str, Callable[[], Any]] = {
-            "run": self.run,
-            "cancel": self.cancel,
-            "models": lambda: self.publish(options=self._options()),
-            "instructions": lambda: self._inspector.ask((content["format"], content["values"], content["tokens"])),
-            "code": lambda: self.send({"code": self.to_python()}),
+    def commands(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        """What the buttons do."""
+        return {
+            "run": lambda _: self.run(),
+            "models": lambda _: self.publish(options=self._options()),
+            "instructions": lambda asked: self._inspector.ask((asked["format"], asked["values"], asked["tokens"])),
+            "code": lambda _: self.send({"code": self.to_python()}),
         }
-        with self._reporting():
-            commands[content["command"]]()
+
+    # From the desk
+
+    def job_told(self, job: dict[str, Any], mine: bool) -> None:
+        """Show how far it is; what was timed before Cancel stays."""
+        if mine and job["state"] == "cancelled":
+            job = {**job, "text": _EMPTY if self._partial is None else _STOPPED}
+        super().job_told(job, mine)
+
+    def found(self, _: str, partial: Any) -> None:
+        """Show what was timed so far."""
+        self._partial = partial
+        self.publish(timings=_kernel_state.figures(partial, complete=False))
+
+    def variants_changed(self) -> None:
+        """Offer the layers of every variant."""
+        self.publish(options=self._options())
+
+    def selection_changed(self) -> None:
+        """Take the layer from the variant that is looked at; from what it was made of if it is compiled."""
+        chosen = self.desk.pruned
+        name = "dense" if chosen is None else chosen.name
+        if self.controls and name != self._settings.model:
+            self._settings = self._settings.changed({"model": name})
+            self._complete_layer()
+            self._latest.ask(self.request)
 
     # Inside
 
@@ -220,21 +236,12 @@ class KernelLab(View):
         try:
             self.publish(**_kernel_state.pattern(self._settings, named_models(self._given), request))
         except WorkbenchError as error:
-            self._report(error)
+            self.report(error)
             self.publish(frame={**self.frame, "request": request})  # the front end waits for an answer
 
     def _list(self, wanted: tuple[str, str, int]) -> None:
         with _alone(Progress()):
             self.publish(listing=_kernel_state.listing(wanted))
-
-    def _told(self, job: dict[str, Any]) -> None:
-        if job["state"] == "cancelled":
-            job = {**job, "text": _EMPTY if self._partial is None else _STOPPED}
-        self.publish(job=job)
-
-    def _found(self, _: str, partial: Any) -> None:
-        self._partial = partial
-        self.publish(timings=_kernel_state.figures(partial, complete=False))
 
     def _timed(self, result: Any) -> None:
         self.result = result
@@ -247,27 +254,7 @@ class KernelLab(View):
         elif self.result is not None:
             self.publish(timings=_kernel_state.figures(self.result, complete=True))
 
-    def _refuse_if_busy(self) -> None:
-        if self._runner.kind:
-            raise ArgumentError(f"the lab is busy ({self.job['text']}): wait or press Cancel")
-
-    @contextmanager
-    def _reporting(self) -> Iterator[None]:
-        """Show what goes wrong in a callback; an exception there would be lost."""
-        try:
-            yield
-        except WorkbenchError as error:
-            self._report(error)
-
-    def _report(self, error: BaseException) -> None:
-        text = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-        self.publish(error={"id": self.error.get("id", 0) + 1, "text": text})
-
     # Without a kernel
-
-    def frozen(self) -> dict[str, Any]:
-        """A page without a kernel: nothing runs, and nothing can be started."""
-        return {"live": False, "job": dict(_IDLE), "error": {}}
 
     def static_text(self) -> str:
         """The result in full, or what is chosen."""

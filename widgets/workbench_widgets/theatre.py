@@ -15,7 +15,7 @@ from workbench.decode.replay import Replay, replay
 from workbench.decode.trace import Trace, as_trace
 from workbench.errors import ArgumentError
 from workbench_widgets import _theatre_state
-from workbench_widgets._base import STATIC, View, join_modules
+from workbench_widgets._base import View, join_modules, join_sheets
 
 _MODULES = (
     "maths.js", "dom.js", "link.js", "theatre_data.js", "theatre_maths.js", "theatre_text.js", "theatre_token.js",
@@ -63,7 +63,7 @@ class Theatre(View):
     """
 
     _esm = join_modules(*_MODULES)
-    _css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "theatre.css"))
+    _css = join_sheets("theatre.css")
 
     plays: t.List[Any] = t.List().tag(sync=True)
     data = t.Bytes(b"").tag(sync=True)

@@ -121,6 +121,22 @@ class Session(Making):
             text = self.prompt if prompt is None else prompt
             return generate(model, text, method, progress=progress, **options)
 
+    def study(
+        self, text: Any, *, variant: Variant | int | None = None, progress: Progress | None = None, **settings: Any
+    ) -> Any:
+        """Let a variant (the newest; 0 is the dense model) read a text; see `workbench.attention.study`.
+
+        Raises
+        ------
+        ArgumentError
+            If it is a compiled variant: study the one that it was made from.
+        """
+        from workbench.attention import study
+
+        model = self.dense if variant == 0 else self.pick(variant).pruned
+        with self._turn(progress):
+            return study(model, text, progress=progress, **settings)
+
     # Keep
 
     def apply(self, variant: Variant | int | None = None) -> LM:

@@ -32,12 +32,36 @@ export function createModel(state) {
   return model;
 }
 
+/** Run a module's text. */
+async function load(text) {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+  return (await import(url)).default;
+}
+
+/** What a view uses to show the views inside it: `getWidget(reference)` gives one that renders. */
+export function createHost(views, modules) {
+  const models = new Map();
+  const host = {
+    models,
+    async getWidget(reference) {
+      const { module, state } = views[reference];
+      if (!models.has(reference)) models.set(reference, createModel(state));
+      const model = models.get(reference);
+      return { async render({ el, signal }) {
+        const close = await (await load(modules[module])).render({ model, el, host });
+        if (signal?.aborted) close?.();
+        else signal?.addEventListener("abort", () => close?.());
+      } };
+    },
+  };
+  return host;
+}
+
 /** Mount the module and the state that a page holds. */
 export async function start(page) {
-  const read = (id) => JSON.parse(page.getElementById(id).textContent);
-  const url = URL.createObjectURL(new Blob([read("esm")], { type: "text/javascript" }));
+  const read = (id) => JSON.parse(page.getElementById(id)?.textContent ?? "{}");
+  const host = createHost(read("views"), read("modules"));
   const model = createModel(read("state"));
-  const view = (await import(url)).default;
-  const close = await view.render({ model, el: page.getElementById("view") });
-  return { model, close };
+  const close = await (await load(read("esm"))).render({ model, el: page.getElementById("view"), host });
+  return { model, close, host };
 }

@@ -4,28 +4,34 @@ import { button, el, step } from "./dom.js";
 import { duration } from "./maths.js";
 
 /**
- * A step with a button that starts the work and one that stops it. `actions` has start() and cancel(); jobs of the
+ * A button that starts the work, one that stops it, and how far it is. `actions` has start() and cancel(); jobs of the
  * kind `quiet` run in the background and do not lock the button.
  */
-export function createRun(number, title, actions, quiet = "") {
+export function createBar(title, actions, quiet = "") {
   const begin = button(title, actions.start, { class: "wb-button wb-primary" });
   const cancel = button("Cancel", actions.cancel);
   const bar = el("progress", { class: "wb-progress", max: "1", value: "0", "aria-label": "Progress" });
   const text = el("p", { class: "wb-progress-text", role: "status" });
-  const element = step(number, title, el("div", { class: "wb-run" }, begin, cancel,
-    el("div", { class: "wb-progress-box" }, bar, text)));
+  const element = el("div", { class: "wb-run" }, begin, cancel, el("div", { class: "wb-progress-box" }, bar, text));
 
   function update({ job, live }) {
     const running = job.state === "running" || job.state === "cancelling";
     begin.disabled = !live || (running && job.kind !== quiet);
     cancel.disabled = job.state !== "running";
-    element.setAttribute("aria-busy", String(running));
     bar.hidden = !running;
     bar.value = job.fraction ?? 0;
     const after = Number.isFinite(job.seconds) && !running ? ` (${duration(job.seconds)})` : "";
     const words = job.kind === quiet && job.state === "done" ? "" : (job.text ?? "") + after;
     if (text.textContent !== words) text.textContent = words;
     text.dataset.state = job.state;
+    return running;
   }
   return { element, update };
+}
+
+/** The same as a numbered step. */
+export function createRun(number, title, actions, quiet = "") {
+  const bar = createBar(title, actions, quiet);
+  const element = step(number, title, bar.element);
+  return { element, update(state) { element.setAttribute("aria-busy", String(bar.update(state))); } };
 }

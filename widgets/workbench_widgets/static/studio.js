@@ -1,61 +1,77 @@
-// The studio: choose -> see -> prune -> compare -> keep. Traits in, traits and commands out.
+// The studio: a header that all panels share, and the panels, each a view of its own, shown when they are visited.
 
-import { createAlert, el, put, shieldKeys } from "./dom.js";
-import { compact } from "./maths.js";
-import { bytesOf, latestWins } from "./link.js";
-import { createRun } from "./run.js";
-import { createChoose } from "./choose.js";
-import { createSee } from "./see.js";
-import { createCompare, createSample } from "./compare.js";
-import { createKeep } from "./keep.js";
+import { button, createAlert, el, field, fillSelect, put, select, shieldKeys } from "./dom.js";
+import { compact, duration } from "./maths.js";
+import { createTabs } from "./tabs.js";
+import { createInside } from "./inside.js";
+import { createExport } from "./export.js";
 
-const TRAITS = ["catalogue", "options", "choice", "facts", "job", "quality", "size", "speed", "samples", "prompt",
-  "variants", "selected", "history", "exported", "live"];
+const SHARED = ["facts", "panel", "places", "chooser", "written", "job", "live"];
 
-function createHeader() {
-  const facts = el("span", { class: "wb-facts" });
-  const title = el("strong", { class: "wb-model" });
-  const state = el("span", { class: "wb-tag" });
-  const element = el("header", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Pruning studio" }), title, state, facts);
-  return { element, update({ facts: f, history }) {
-    title.textContent = f.name ?? "";
-    facts.textContent = `${compact(f.parameters)} parameters · ${f.layers} layers · budget over ${f.of}`;
-    state.textContent = history.current ? `on top of ${history.current}` : "dense";
-  } };
+/** What runs, whichever panel began it. */
+function createBusy(cancel) {
+  const bar = el("progress", { class: "wb-progress", max: "1", value: "0", "aria-label": "Progress of the studio" });
+  const text = el("span", { class: "wb-busy-text" });
+  const stop = button("Cancel", cancel, { "aria-label": "Cancel what runs" });
+  const element = el("div", { class: "wb-busy" }, text, bar, stop);
+  function update({ job }) {
+    const running = ["running", "cancelling"].includes(job.state);
+    bar.hidden = stop.hidden = !running;
+    stop.disabled = job.state !== "running";
+    bar.value = job.fraction ?? 0;
+    const after = Number.isFinite(job.seconds) && !running ? ` (${duration(job.seconds)})` : "";
+    text.textContent = job.kind === "score" && !running ? "" : (job.text ?? "") + after;
+    text.dataset.state = job.state;
+  }
+  return { element, update };
 }
 
-function render({ model, el: host }) {
+/** Which variant is looked at, in all panels; what is applied; back and forth. */
+function createChooser({ pick, undo, redo }) {
+  const variant = select((value) => pick(Number(value)));
+  const [back, forth] = [button("Undo", undo), button("Redo", redo)];
+  const applied = el("span", { class: "wb-tag" });
+  const element = el("div", { class: "wb-chooser" }, field("Variant", variant), applied, back, forth);
+  function update({ chooser, locked, live }) {
+    const name = (number) => chooser.variants.find(([n]) => n === number)?.[1] ?? "dense";
+    fillSelect(variant, chooser.variants.map(([n, text]) => [String(n), text]), String(chooser.selected));
+    applied.textContent = `Prune starts from ${name(chooser.applied)}`;
+    variant.disabled = locked;
+    back.disabled = locked || !chooser.can_undo;
+    forth.disabled = locked || !chooser.can_redo;
+    back.hidden = forth.hidden = applied.hidden = !live;
+  }
+  return { element, update };
+}
+
+function render({ model, el: place, host }) {
   const send = (command, more) => model.send({ command, ...more });
-  const set = (values) => { for (const [k, v] of Object.entries(values)) model.set(k, v); model.save_changes(); };
-  const requests = latestWins((sparsity, request) => set({ sparsity, request }));
-  const header = createHeader();
+  const live = model.get("live");
+  const titles = model.get("titles");
+  const insides = new Map(titles.map(([name]) => [name, createInside(host, el("p", { class: "wb-faint", text: "Opening…" }))]));
+  const tabs = createTabs(titles, "Panels", (name, panel) => {
+    put(panel, insides.get(name).element);
+    root.dataset.panel = name;
+    if (model.get("panel") !== name) { model.set("panel", name); model.save_changes(); }
+  });
+  const chooser = createChooser({ pick: (number) => send("select", { number }), undo: () => send("undo"), redo: () => send("redo") });
+  const busy = createBusy(() => send("cancel"));
+  const menu = createExport((what, folder) => send("export", { what, folder }));
   const alert = createAlert();
-  const choose = createChoose((choice) => { requests.reset(); set({ choice }); });
-  const see = createSee((sparsity) => requests.ask(sparsity));
-  const run = createRun(3, "Prune", { start: () => send("prune"), cancel: () => send("cancel") }, "score");
-  const compare = createCompare();
-  const sample = createSample((prompt) => set({ prompt }));
-  const keep = createKeep({ pick: (selected) => set({ selected }), apply: () => send("apply"), undo: () => send("undo"),
-    redo: () => send("redo"), export: (folder) => send("export", { folder }), code: () => send("code") });
-  const panels = [header, choose, see, run, sample, compare, keep];
-  const root = el("div", { class: "wb-studio", role: "region", "aria-label": "Pruning studio" }, header.element, alert.element,
-    el("div", { class: "wb-flow" }, choose.element, el("div", { class: "wb-middle" }, see.element, run.element, sample.element), compare.element), keep.element);
+  const [name, facts] = [el("strong", { class: "wb-model" }), el("span", { class: "wb-faint" })];
+  const top = el("header", { class: "wb-top" }, el("div", { class: "wb-title" }, name, facts), chooser.element, menu.element);
+  const root = el("div", { class: "wb-studio wb-joined", role: "region", "aria-label": "Studio" }, top,
+    el("div", { class: "wb-tabline" }, tabs.list, busy.element), alert.element, tabs.panels);
   shieldKeys(root);
 
   function refresh() {
-    const state = Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
-    const busy = ["running", "cancelling"].includes(state.job.state);
-    state.locked = !state.live || (busy && state.job.kind !== "score");
-    for (const panel of panels) panel.update(state);
-    see.wait(busy && state.job.kind === "score" ? "Scoring every weight once…" : "");
-  }
-  function draw() {
-    const frame = model.get("frame");
-    if (!frame?.layers) return;
-    const took = requests.settle(frame.request);
-    see.draw(frame, bytesOf(model.get("cells"), Uint8Array), bytesOf(model.get("kept"), Float32Array), took);
-    if (took !== null) root.dataset.latency = [...(root.dataset.latency ?? "").split(" ").slice(-99), took.toFixed(1)].join(" ").trim();
-    root.dataset.frame = String(frame.request);
+    const state = Object.fromEntries(SHARED.map((trait) => [trait, model.get(trait)]));
+    state.locked = !state.live || (["running", "cancelling"].includes(state.job.state) && state.job.kind !== "score");
+    name.textContent = state.facts.name ?? "";
+    facts.textContent = `${compact(state.facts.parameters)} parameters · ${state.facts.layers} layers`;
+    for (const part of [chooser, busy, menu]) part.update(state);
+    for (const [panel, reference] of Object.entries(state.places)) insides.get(panel)?.show(reference);
+    if (insides.has(state.panel) && tabs.now() !== state.panel) tabs.show(state.panel);
   }
   let pending = false;
   const soon = () => {
@@ -63,18 +79,16 @@ function render({ model, el: host }) {
     pending = true;
     queueMicrotask(() => { pending = false; refresh(); });
   };
-  const handlers = [...TRAITS.map((name) => [`change:${name}`, soon]), ["change:frame", draw],
-    ["change:sparsity", () => see.show(model.get("sparsity"))], ["change:error", () => alert.update(model.get("error"))],
-    ["msg:custom", (message) => { if (message?.code !== undefined) keep.showCode(message.code); }]];
-  for (const [name, handler] of handlers) model.on(name, handler);
-  put(host, root);
-  see.show(model.get("sparsity"));
+  const handlers = [...SHARED.map((trait) => [`change:${trait}`, soon]), ["change:error", () => alert.update(model.get("error"))]];
+  for (const [event, handler] of handlers) model.on(event, handler);
+  put(place, root);
+  root.classList.toggle("wb-saved", !live);
   refresh();
+  if (tabs.now() === null) tabs.show(titles[0][0]);
   alert.update(model.get("error"));
-  draw();
   return () => {
-    for (const [name, handler] of handlers) model.off(name, handler);
-    see.close();
+    for (const [event, handler] of handlers) model.off(event, handler);
+    for (const inside of insides.values()) inside.close();
   };
 }
 

@@ -1,0 +1,68 @@
+// Points that can be picked, with the line along those that no other one beats.
+
+import { el, put, svg, uid } from "./dom.js";
+import { linePath, scale, significant, ticks } from "./maths.js";
+
+const PLACE = { width: 460, height: 260, left: 52, right: 18, top: 14, bottom: 40 };
+
+/** Bounds with room around the points; logarithmic where they span more than a factor of four. */
+export function bounds(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const log = low > 0 && high / low > 4;
+  if (log) { const room = (high / low) ** 0.08; return { low: low / room, high: high * room, log }; }
+  const room = (high - low || Math.abs(high) || 1) * 0.1;
+  return { low: low - room, high: high + room, log };
+}
+
+/** A picture; `update({points: [{id, name, x, y, best}], chosen})` draws it, `pick(id)` hears of the one chosen. */
+export function createScatter({ title, xLabel, yLabel, pick }) {
+  const named = uid("scatter");
+  const heading = svg("title", { id: named, text: title });
+  const [grid, front] = [svg("g", { "aria-hidden": "true" }), svg("g", { "aria-hidden": "true" })];
+  const group = svg("g", { role: "radiogroup", "aria-label": `${title}: models` });
+  const drawing = svg("svg", { class: "wb-scatter", viewBox: `0 0 ${PLACE.width} ${PLACE.height}`, role: "group", "aria-labelledby": named }, heading, grid, front, group);
+  const nothing = el("p", { class: "wb-faint", text: "Nothing was measured yet." });
+  const element = el("figure", { class: "wb-scattered" }, el("figcaption", { text: title }), drawing, nothing);
+  const text = (words, attributes) => svg("text", { class: "wb-tick", ...attributes, text: words });
+
+  function axes(x, y, across, up) {
+    const [right, foot] = [PLACE.width - PLACE.right, PLACE.height - PLACE.bottom];
+    const short = (v) => significant(v).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+    put(grid, ticks(up.low, up.high, 4, up.log).filter((v) => v >= up.low && v <= up.high).map((v) => [svg("path", { class: "wb-grid", d: `M${PLACE.left} ${y(v)}H${right}` }), text(short(v), { x: PLACE.left - 6, y: y(v) + 3.5, "text-anchor": "end" })]),
+      ticks(across.low, across.high, 5, across.log).filter((v) => v >= across.low && v <= across.high).map((v) => text(short(v), { x: x(v), y: foot + 15, "text-anchor": "middle" })),
+      text(xLabel, { x: (PLACE.left + right) / 2, y: PLACE.height - 6, "text-anchor": "middle" }),
+      text(yLabel, { transform: `translate(12 ${(PLACE.top + foot) / 2}) rotate(-90)`, "text-anchor": "middle" }));
+  }
+  function point(p, chosen, reachable, x, y) {
+    const on = p.id === chosen;
+    const words = `${p.name}: ${xLabel} ${significant(p.x)}, ${yLabel} ${significant(p.y)}${p.best ? ", not beaten" : ""}`;
+    return svg("g", { class: `wb-spot${p.best ? " wb-best" : ""}${on ? " wb-on" : ""}`, role: "radio", "aria-checked": String(on), "aria-label": words, "data-id": p.id,
+      tabindex: on || (p.id === reachable) ? "0" : "-1", transform: `translate(${x(p.x).toFixed(1)} ${y(p.y).toFixed(1)})`, onclick: () => pick(p.id) },
+    svg("title", { text: words }), svg("circle", { r: on ? 11 : 9 }), svg("text", { y: 3.5, "text-anchor": "middle", text: p.id === 0 ? "D" : String(p.id) }));
+  }
+  function update({ points, chosen }) {
+    const known = points.filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
+    nothing.hidden = known.length > 0;
+    drawing.toggleAttribute("hidden", !known.length);
+    if (!known.length) return;
+    const [across, up] = [bounds(known.map((p) => p.x)), bounds(known.map((p) => p.y))];
+    const x = scale(across.low, across.high, PLACE.left, PLACE.width - PLACE.right, across.log);
+    const y = scale(up.low, up.high, PLACE.height - PLACE.bottom, PLACE.top, up.log);
+    axes(x, y, across, up);
+    const best = known.filter((p) => p.best).sort((a, b) => a.x - b.x);
+    put(front, svg("path", { class: "wb-front", d: linePath(best.map((p) => [x(p.x), y(p.y)])) }));
+    const focused = group.contains(document.activeElement);
+    const reachable = known.some((p) => p.id === chosen) ? null : known[0].id;
+    put(group, [...known].sort((a, b) => (a.id === chosen) - (b.id === chosen)).map((p) => point(p, chosen, reachable, x, y)));
+    if (focused) group.querySelector('[tabindex="0"]')?.focus();
+  }
+  group.addEventListener("keydown", (event) => {
+    const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const all = [...group.children].map((g) => Number(g.dataset.id)).sort((a, b) => a - b);
+    const at = all.indexOf(Number(document.activeElement?.dataset?.id));
+    if (at < 0 || (!way && event.key !== " " && event.key !== "Enter")) return;
+    event.preventDefault();
+    pick(all[way ? (at + way + all.length) % all.length : at]);
+  });
+  return { element, update };
+}
