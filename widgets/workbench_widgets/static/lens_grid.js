@@ -1,10 +1,23 @@
 // A canvas of cells with a cursor: layers by heads, positions by methods. Cells are colours of values in [0, 1].
 
-import { el } from "./dom.js";
-import { cividis } from "./maths.js";
+import { el, put, uid } from "./dom.js";
+import { cividis, shade } from "./maths.js";
 import { stepInGrid } from "./lens_maths.js";
 
 const TABLE = cividis();
+
+/** A titled part of a panel. */
+export function part(title, ...children) {
+  const id = uid("part");
+  return el("section", { class: "wb-ln-part", "aria-labelledby": id }, el("h4", { id, text: title }), ...children);
+}
+
+/** What dark and bright stand for; `update(low, high)`. */
+export function createScale() {
+  const bar = el("span", { class: "wb-legend-bar", style: `background: linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map((v) => shade(TABLE, v)).join(", ")})` });
+  const element = el("div", { class: "wb-legend", "aria-hidden": "true" });
+  return { element, update: (low, high) => put(element, low, bar, high) };
+}
 
 /** Fill a canvas, one pixel a cell; NaN stays empty. */
 export function paintCells(canvas, columns, rows, value) {

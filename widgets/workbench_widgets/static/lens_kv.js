@@ -1,17 +1,12 @@
 // Which rows smaller KV caches keep over time, and how large they are.
 
-import { el, field, fillSelect, select, uid } from "./dom.js";
+import { el, field, fillSelect, select } from "./dom.js";
 import { bytes, percent } from "./maths.js";
 import { createChart } from "./lens_chart.js";
-import { createGrid } from "./lens_grid.js";
+import { createGrid, part } from "./lens_grid.js";
 import { heldShare } from "./lens_maths.js";
 
 const COLUMNS = 512;
-
-function titled(title, ...children) {
-  const id = uid("part");
-  return el("section", { class: "wb-ln-part", "aria-labelledby": id }, el("h4", { id, text: title }), ...children);
-}
 
 /** The panel; `app` has study, layer, inLayer. */
 export function createKv(app) {
@@ -42,10 +37,10 @@ export function createKv(app) {
   const ends = el("div", { class: "wb-ln-ends wb-faint" }, el("span", { text: "position 0" }), el("span", { text: `the prompt ends at ${prompt}, the text at ${total}` }));
   const element = el("div", { class: "wb-ln-panel" },
     el("div", { class: "wb-ln-bar" }, field("Method", chosen), title),
-    titled("Rows held while the text goes on", over.element, ends, el("p", { class: "wb-faint", text: "Positions across, tokens after the prompt down. Bright: held; dark: dropped; empty: not read yet." }), over.spoken),
+    part("Rows held while the text goes on", over.element, ends, el("p", { class: "wb-faint", text: "Positions across, tokens after the prompt down. Bright: held; dark: dropped; empty: not read yet." }), over.spoken),
     el("div", { class: "wb-ln-two" },
-      titled("Held at the end, method by method", el("div", { class: "wb-ln-named" }, names, last.element), last.spoken, el("p", { class: "wb-faint", text: "Enter or a click shows a method above." })),
-      titled("Size of the cache, all layers", grown.element)));
+      part("Held at the end, method by method", el("div", { class: "wb-ln-named" }, names, last.element), last.spoken, el("p", { class: "wb-faint", text: "Enter or a click shows a method above." })),
+      part("Size of the cache, all layers", grown.element)));
 
   function update() {
     fillSelect(chosen, methods.map((m) => [m, m]), methods[method]);

@@ -1,8 +1,9 @@
 // The map of one head: zoomed and panned to single tokens, tiles drawn over coarser ones, blocks of a pattern over all.
 
-import { button, el, field, fillSelect, put, select } from "./dom.js";
-import { cividis, percent, shade } from "./maths.js";
+import { button, el, field, fillSelect, select } from "./dom.js";
+import { cividis, percent } from "./maths.js";
 import { bitAt, colourTable, following, heldView, labelled, shown, sizeFor, tilesUnder, wholeView, zoomed } from "./lens_maths.js";
+import { createScale } from "./lens_grid.js";
 import { createBitmap, createTiles } from "./lens_tiles.js";
 
 const EDGE = 76; // pixels for labels along both axes
@@ -20,13 +21,13 @@ export function createMap(app) {
   const scale = select((value) => { log = value !== "linear"; recolour(); });
   fillSelect(scale, [["log", "logarithmic"], ["linear", "linear"]], "log");
   const pattern = select((value) => app.choose(value === null ? null : Number(value)));
-  const legend = el("div", { class: "wb-legend", "aria-hidden": "true" });
+  const legend = createScale();
   const zooms = [["−", "Zoom out", () => zoom(1 / 1.6)], ["+", "Zoom in", () => zoom(1.6)], ["Whole map", "Show the whole map", () => whole()]]
     .map(([text, label, act]) => button(text, act, { "aria-label": label }));
   const stage = el("div", { class: "wb-ln-map-stage" }, canvas);
   const keys = el("dl", { class: "wb-ln-keys wb-faint" }, KEYS.flatMap(([key, what]) => [el("dt", { text: key }), el("dd", { text: what })]));
   const element = el("div", { class: "wb-ln-panel" },
-    el("div", { class: "wb-ln-bar" }, field("Colours", scale), study.points.length ? field("Blocks of a pattern", pattern) : null, el("div", { class: "wb-buttons" }, zooms), legend),
+    el("div", { class: "wb-ln-bar" }, field("Colours", scale), study.points.length ? field("Blocks of a pattern", pattern) : null, el("div", { class: "wb-buttons" }, zooms), legend.element),
     el("div", { class: "wb-ln-mapped" }, stage, el("div", { class: "wb-ln-side" }, spoken, note, keys)));
   let [view, log, high, stamp, width, height, cursor, drag, queued] = [null, true, 1, "", 0, 0, { key: 0, query: 0 }, null, 0];
   let [base, table8, veil] = [null, null, null];
@@ -39,7 +40,7 @@ export function createMap(app) {
     high = study.shares[most];
     table8 = colourTable(palette, 255, study.floor, high, log);
     const ends = log ? [study.floor.toExponential(0), percent(high)] : ["0", percent(high)];
-    put(legend, ends[0], el("span", { class: "wb-legend-bar", style: `background: linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map((v) => shade(palette, v)).join(", ")})` }), ends[1]);
+    legend.update(...ends);
     request();
   }
   function open() {

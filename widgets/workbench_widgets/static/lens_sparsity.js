@@ -1,14 +1,9 @@
 // What sparse patterns keep and cost: a grid over heads, curves of all patterns, the harm at each position.
 
-import { el, field, fillSelect, put, select, uid } from "./dom.js";
-import { cividis, percent, shade, significant } from "./maths.js";
+import { el, field, fillSelect, put, select } from "./dom.js";
+import { percent, significant } from "./maths.js";
 import { createChart } from "./lens_chart.js";
-import { createGrid } from "./lens_grid.js";
-
-function boxed(title, ...children) {
-  const id = uid("part");
-  return el("section", { class: "wb-ln-part", "aria-labelledby": id }, el("h4", { id, text: title }), ...children);
-}
+import { createGrid, createScale, part } from "./lens_grid.js";
 
 /** A number of an axis: 0.4, 0.05. */
 const plainly = (value) => String(Number(value.toPrecision(3)));
@@ -26,7 +21,7 @@ export function createSparsity(app) {
     describe: (layer, head) => `Layer ${layer}, head ${head}: ${percent(study.recalls(app.point)[layer * study.heads + head])} of the attention kept, ${percent(study.costs(app.point)[layer * study.heads + head])} of the blocks read`,
     act: (layer, head) => app.open(layer * study.heads + head),
   });
-  const legend = el("div", { class: "wb-legend", "aria-hidden": "true" });
+  const scale = createScale();
   const at = (id) => study.points[id];
   const named = (p) => `${p.name}, budget ${p.budget}`;
   const curves = createChart({ title: "Attention kept against blocks read", xLabel: "blocks read", yLabel: "attention kept", high: 1, wide: 1, zero: false,
@@ -39,9 +34,9 @@ export function createSparsity(app) {
   const element = el("div", { class: "wb-ln-panel" },
     el("div", { class: "wb-ln-bar" }, field("Pattern", name), field("Budget", budget), figures),
     el("div", { class: "wb-ln-two" },
-      boxed("Recall against cost, all patterns", curves.element, el("p", { class: "wb-faint", text: "Choose a point: with Tab and the arrow keys, or a click." })),
-      boxed("Head by head", el("div", { class: "wb-ln-bar" }, field("Shown", what), legend), el("div", { class: "wb-ln-axes" }, el("span", { class: "wb-faint wb-ln-down", text: "head ↓" }), grid.element), el("p", { class: "wb-faint", text: "Layers from left to right. Enter opens a head's map with the blocks over it." }), grid.spoken),
-      boxed("What it does to the output", harm.element, apart), boxed("What it saves", price.element)));
+      part("Recall against cost, all patterns", curves.element, el("p", { class: "wb-faint", text: "Choose a point: with Tab and the arrow keys, or a click." })),
+      part("Head by head", el("div", { class: "wb-ln-bar" }, field("Shown", what), scale.element), el("div", { class: "wb-ln-axes" }, el("span", { class: "wb-faint wb-ln-down", text: "head ↓" }), grid.element), el("p", { class: "wb-faint", text: "Layers from left to right. Enter opens a head's map with the blocks over it." }), grid.spoken),
+      part("What it does to the output", harm.element, apart), part("What it saves", price.element)));
 
   function heat() {
     const all = values();
@@ -49,8 +44,7 @@ export function createSparsity(app) {
     const span = high - low || 1;
     grid.update({ columns: study.layers, rows: study.heads, height: Math.max(90, Math.min(22 * study.heads, 320)), value: (layer, head) => (all[layer * study.heads + head] - low) / span,
       label: `${shown} of ${study.layers} layers by ${study.heads} heads, ${percent(low)} to ${percent(high)}. Arrow keys move, Enter opens the head.` });
-    const table = cividis();
-    put(legend, percent(low), el("span", { class: "wb-legend-bar", style: `background: linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map((v) => shade(table, v)).join(", ")})` }), percent(high));
+    scale.update(percent(low), percent(high));
   }
   function lines(y) {
     return study.patterns.map((pattern, look) => ({ name: pattern, look, faint: pattern !== at(app.point).name,
