@@ -12,6 +12,8 @@ import jupytext
 import nbformat
 import pytest
 
+import workbench
+from tests.tiny_lm import tiny_lm
 from workbench import cli, lab
 from workbench.errors import ArgumentError, DataError, ResourceError
 from workbench.lessons import catalogue as listed
@@ -231,3 +233,19 @@ def test_in_place_is_for_checkouts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         lab.notebooks_folder(in_place=True)
     monkeypatch.undo()
     assert lab.notebooks_folder(in_place=True) == NOTEBOOKS
+
+
+# Small machines
+
+
+@pytest.mark.parametrize(("gigabytes", "wanted"), [(1.4, "bfloat16"), (8, "float32")])
+def test_a_model_that_fits_is_loaded_and_says_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gigabytes: float, wanted: str
+) -> None:
+    workbench.save(tiny_lm(), tmp_path / "tiny")
+    monkeypatch.setattr("workbench.measure.memory.available_memory", lambda: int(gigabytes * 1e9))
+    lm = workbench.load(tmp_path / "tiny", dtype="fit")
+    assert str(lm.module.dtype) == f"torch.{wanted}"
+    assert repr(lm).endswith("M parameters)" if wanted == "float32" else "M parameters, bfloat16)")
+    with pytest.raises(ArgumentError, match="or 'fit'"):
+        workbench.load(tmp_path / "tiny", dtype="small")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -31,6 +31,7 @@ from workbench._sources import is_per_layer, locate, source_name
 from workbench.architecture import Architecture, describe
 from workbench.errors import ArgumentError, ModelError, ResourceError
 
+COPIES, SMALL = 5, 540_000_000  # of float32, in memory; where a size is not known, the default model's
 _BUFFERS = ("attn.bias", "attention.bias", "masked_bias")  # causal masks that old checkpoints of GPT-2 and NeoX carry
 
 
@@ -76,7 +77,8 @@ class LM:
 
     def __repr__(self) -> str:
         count = sum(p.numel() for p in self.module.parameters())
-        return f"LM({self.source!r}, {type(self.module).__name__}, {count / 1e6:.1f} M parameters)"
+        kind = "" if self.module.dtype == torch.float32 else f", {str(self.module.dtype).removeprefix('torch.')}"
+        return f"LM({self.source!r}, {type(self.module).__name__}, {count / 1e6:.1f} M parameters{kind})"
 
 
 def fingerprint(module: torch.nn.Module) -> str:
@@ -124,7 +126,7 @@ def as_lm(model: Any) -> LM:
 def load(
     source: str | Path | None = None,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | Literal["fit"] = torch.float32,
     device: str | torch.device = "cpu",
     trust_remote_code: bool = False,
 ) -> LM:
@@ -134,7 +136,10 @@ def load(
     ----------
     source
         None for the embedded default, a folder, a GGUF file or a Hugging Face id.
-    dtype, device
+    dtype
+        Of the weights. ``"fit"`` is float32 where the memory that is available holds five copies of the model (a
+        lesson makes some), and bfloat16 where it does not; the handle says which it was.
+    device
         Of the weights.
     trust_remote_code
         Whether code that comes with the checkpoint may run. Off unless you say so.
@@ -153,8 +158,10 @@ def load(
     LM('default', LlamaForCausalLM, 134.5 M parameters)
     """
     name = source_name(source)
-    _check_place(dtype, device)
+    _check_place(torch.float32 if dtype == "fit" else dtype, device)
     folder, options = locate(name)
+    if dtype == "fit":
+        dtype = _fitting(Path(folder))
     options |= {"trust_remote_code": trust_remote_code}
     with _reading(name), quiet():
         _check_room(Path(folder), dtype)
@@ -170,12 +177,19 @@ def load(
 
 def _check_place(dtype: Any, device: Any) -> None:
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ArgumentError(f"dtype={dtype!r}: pass a floating-point dtype of torch, such as torch.float32")
+        raise ArgumentError(f"dtype={dtype!r}: pass a floating-point dtype of torch, such as torch.float32, or 'fit'")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:  # torch asserts that it was built for the device
         reason = str(error).split("\n")[0]
         raise ArgumentError(f"device={device!r} cannot be used here ({reason}): pass 'cpu'") from error
+
+
+def _fitting(folder: Path) -> torch.dtype:
+    from workbench.measure.memory import available_memory
+
+    size = sum(f.stat().st_size for f in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    return torch.float32 if available_memory() >= COPIES * max(size, SMALL) else torch.bfloat16
 
 
 def _check_room(folder: Path, dtype: torch.dtype) -> None:
