@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,9 +164,121 @@ def test_only_debian_itself_gets_chromium_from_apt(text: str, debian: bool) -> N
     assert bootstrap.is_debian(text) is debian
 
 
-def test_the_browser_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHROMIUM", "/my/browser")
-    assert bootstrap.find_browser() == "/my/browser"
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Puts fake commands on the path, alone there; each notes its words in ``log``."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    monkeypatch.setenv("PATH", str(commands))
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setattr(bootstrap, "APPLICATIONS", ())
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (tmp_path / "log").touch()
+
+    def add(name: str, status: int = 0, then: str = "") -> Path:
+        script = commands / name
+        script.write_text(f'#!/bin/sh\necho "{name} $*" >> "{tmp_path}/log"\n{then}\nexit {status}\n')
+        script.chmod(0o755)
+        return script
+
+    return add
+
+
+def log(tmp_path: Path) -> list[str]:
+    return (tmp_path / "log").read_text().splitlines()
+
+
+def release(tmp_path: Path, name: str = "debian") -> Path:
+    path = tmp_path / "os-release"
+    path.write_text(f"ID={name}\n")
+    return path
+
+
+def installs(tmp_path: Path) -> str:
+    """What a fake apt-get does: ``install`` puts a chromium on the path."""
+    chromium = tmp_path / "bin" / "chromium"
+    return f'[ "$1" = install ] && printf "#!/bin/sh\\nexit 0\\n" > {chromium} && /bin/chmod 755 {chromium}'
+
+
+@pytest.mark.parametrize("name", ["chromium", "google-chrome", "google-chrome-stable"])
+def test_an_installed_browser_is_taken(machine: Callable[..., Path], tmp_path: Path, name: str) -> None:
+    program = machine(name)
+    machine("apt-get")
+    bootstrap.ensure_browser(release(tmp_path))
+    assert bootstrap.find_browser() == str(program)
+    assert not any(line.startswith("apt-get") for line in log(tmp_path))
+
+
+def test_a_command_that_only_points_to_a_snap_is_no_browser(machine: Callable[..., Path]) -> None:
+    machine("chromium-browser", status=1)
+    assert bootstrap.find_browser() is None
+    chrome = machine("google-chrome")
+    assert bootstrap.find_browser() == str(chrome)
+
+
+def test_the_browser_can_be_named(
+    machine: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    machine("chromium")
+    named = machine("mine")
+    monkeypatch.setenv("CHROMIUM", str(named))
+    assert bootstrap.find_browser() == str(named)
+    machine("apt-get")
+    monkeypatch.setenv("CHROMIUM", "/no/such/browser")
+    bootstrap.ensure_browser(release(tmp_path))
+    assert bootstrap.find_browser() is None  # and not another one than was asked for
+    assert "CHROMIUM=/no/such/browser does not run" in capsys.readouterr().out
+    assert not any(line.startswith("apt-get") for line in log(tmp_path))
+
+
+def test_root_on_debian_gets_chromium(
+    machine: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine("apt-get", then=installs(tmp_path))
+    bootstrap.ensure_browser(release(tmp_path))
+    assert log(tmp_path) == ["apt-get update -qq", "apt-get install -y -qq --no-install-recommends chromium"]
+    assert bootstrap.find_browser() == str(tmp_path / "bin" / "chromium")
+    assert "will skip" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("user", "system", "apt", "tried"),
+    [
+        (1000, "debian", 0, 0),
+        (0, "ubuntu", 0, 0),
+        (0, "debian", None, 0),
+        (0, "debian", 100, 1),
+    ],
+    ids=["no root", "not Debian", "no apt", "apt fails"],
+)
+def test_where_nothing_can_be_installed_the_tests_will_skip(
+    machine: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    user: int,
+    system: str,
+    apt: int | None,
+    tried: int,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    if apt is not None:
+        machine("apt-get", status=apt)
+    bootstrap.ensure_browser(release(tmp_path, system))
+    assert len(log(tmp_path)) == tried
+    assert "browser tests will skip: install Chromium" in capsys.readouterr().out
+
+
+def test_without_a_browser_its_tests_are_skipped_or_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "browser"))
+    spec = importlib.util.spec_from_file_location("conftest_of_the_browser", ROOT / "tests" / "browser" / "conftest.py")
+    conftest = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conftest)
+    monkeypatch.setenv("CHROMIUM", "/no/such/browser")
+    for needed, outcome in (("", pytest.skip.Exception), ("1", pytest.fail.Exception)):
+        monkeypatch.setenv("WORKBENCH_NEED_BROWSER", needed)
+        with pytest.raises(outcome, match="no Chromium that runs"):
+            next(conftest.browser.__wrapped__())
 
 
 def test_errors_are_plain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,4 +307,4 @@ def test_ci_calls_what_the_readme_says() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in script.read_text()
-    assert script.read_text().splitlines()[-1] == "make test"
+    assert script.read_text().splitlines()[-2:] == ["export WORKBENCH_NEED_BROWSER=1", "make test"]

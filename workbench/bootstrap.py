@@ -27,6 +27,10 @@ TORCH = "torch==2.13.0"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_SECONDS = 5.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+APPLICATIONS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
 EXTRAS = {"lab": "", "test": "[dev]"}
 
 
@@ -173,9 +177,19 @@ def install_rest(root: Path, python: Path, target: str, uv: str | None) -> None:
 
 
 def find_browser() -> str | None:
-    """The Chromium that the browser tests drive."""
+    """The Chromium that the browser tests drive: ``$CHROMIUM`` if set, else the first that runs."""
     named = os.environ.get("CHROMIUM")
-    return named or next((path for path in map(shutil.which, BROWSERS) if path), None)
+    found = map(shutil.which, [named] if named else [*BROWSERS, *APPLICATIONS])
+    return next((path for path in found if path and runs(path)), None)
+
+
+def runs(browser: str) -> bool:
+    """Whether a browser says its version; Ubuntu's command without its snap does not."""
+    try:
+        asked = subprocess.run([browser, "--version"], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.returncode == 0
 
 
 def is_debian(release: str) -> bool:
@@ -183,11 +197,14 @@ def is_debian(release: str) -> bool:
     return any(line.strip() in {"ID=debian", 'ID="debian"'} for line in release.splitlines())
 
 
-def ensure_browser() -> None:
+def ensure_browser(release: Path = Path("/etc/os-release")) -> None:
     """Install Debian's Chromium where that is allowed; elsewhere say how the browser tests come to run."""
+    named = os.environ.get("CHROMIUM")
     if find_browser():
         return
-    release = Path("/etc/os-release")
+    if named:
+        say(f"browser tests will skip: CHROMIUM={named} does not run; set it to a Chromium, or unset it")
+        return
     may_install = hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
     if may_install and release.exists() and is_debian(release.read_text(encoding="utf-8")):
         os.environ["DEBIAN_FRONTEND"] = "noninteractive"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from browser_host import ViewHost
 from browser_lab import Lab, serve
 
+from workbench.bootstrap import find_browser
+
 ARTEFACTS = Path(__file__).parents[2] / "artifacts" / "browser"  # ignored by git
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions",
@@ -21,17 +21,22 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-def find_chromium() -> str | None:
-    """``$CHROMIUM``, else the first known name on the path."""
-    return os.environ.get("CHROMIUM") or next((p for n in NAMES if (p := shutil.which(n))), None)
+def without(reason: str) -> NoReturn:
+    """No browser: the tests are skipped, or fail where ``$WORKBENCH_NEED_BROWSER`` is set, as in `.ci/run`."""
+    if os.environ.get("WORKBENCH_NEED_BROWSER"):
+        pytest.fail(f"{reason} (WORKBENCH_NEED_BROWSER is set)", pytrace=False)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = find_chromium()
+    try:
+        import playwright.sync_api as playwright
+    except ImportError:
+        without("playwright is not installed")
+    program = find_browser()
     if program is None:
-        pytest.skip("no Chromium: install Debian's chromium, or set CHROMIUM to one")
+        without("no Chromium that runs: install Debian's chromium, or set CHROMIUM to one")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=program, args=list(ARGUMENTS), headless=True)
         yield chromium
