@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 from tiny_lm import tiny_lm
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 from workbench_widgets import Lens, view
 
 import workbench
 from workbench import cli
 from workbench.attention import AttentionStudy, study
+from workbench.attention.kv.history import kv_history
 from workbench.attention.studying import floor_of, pooled
 from workbench.errors import ArgumentError, ModelError
 
@@ -281,8 +282,21 @@ def test_a_model_with_windows_is_studied_without_patterns() -> None:
 
 
 def test_a_short_text_is_enough() -> None:
-    assert Lens(study(tiny_lm(), [1, 2])).header["cells"] == 2
-    assert Lens(study(tiny_lm(), [1, 2, 3] * 9, states=True)).header["sizes"] == [1]
+    few = {"patterns": ["a-shape"], "kv": ["knorm"]}
+    assert Lens(study(tiny_lm(), [1, 2], **few)).header["cells"] == 2
+    assert Lens(study(tiny_lm(), [1, 2, 3] * 9, states=True, **few)).header["sizes"] == [1]
+
+
+def test_texts_longer_than_a_compiled_draft_takes_are_followed() -> None:
+    """A compiled copy has room for 2,048 tokens; SpecKV's draft is another one beyond."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=4096,
+    )  # fmt: skip
+    lm = workbench.wrap(LlamaForCausalLM(config).eval())
+    found = kv_history(lm, [n * 7 % 64 for n in range(2100)], ["speckv"], steps=2)
+    assert (found.dropped["speckv"] < 0)[..., :2098].mean() == pytest.approx(0.25, abs=0.01)
 
 
 def test_view_opens_the_lens() -> None:

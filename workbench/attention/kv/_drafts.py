@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache
 
 from workbench.attention.watching import Passing, watched
-from workbench.decode.speculative._own_draft import own_draft, without_layers
+from workbench.decode.speculative._own_draft import middle, own_draft, without_layers
 from workbench.decode.target import TransformersTarget, as_target
 from workbench.errors import ArgumentError
 from workbench.models import LM, as_lm
@@ -27,14 +27,14 @@ def continued(lm: LM, draft: Any, ids: Sequence[int], count: int) -> list[int]:
         The model that the draft is for.
     draft
         A model handle, pruned result, compiled model or transformers causal LM; None for a copy of ``lm`` rounded to
-        int8, or without a tenth of its layers where there is no compiled runtime.
+        int8, or without a tenth of its layers where there is no compiled runtime, or no room in it.
 
     Raises
     ------
     ArgumentError
         If the draft knows other tokens, or has no room for the text.
     """
-    target = as_target(own_draft(TransformersTarget(lm)) if draft is None else draft)
+    target = as_target(_own(lm, len(ids)) if draft is None else draft)
     known = int(lm.module.get_output_embeddings().weight.shape[0])
     if target.vocabulary != known:
         raise ArgumentError(f"draft knows {target.vocabulary} tokens, the model {known}: take one with the same tokens")
@@ -50,6 +50,13 @@ def continued(lm: LM, draft: Any, ids: Sequence[int], count: int) -> list[int]:
         return found
     finally:
         target.crop()
+
+
+def _own(lm: LM, length: int) -> Any:
+    """A draft of the model itself; the compiled copy has room for some texts only, one without layers for all."""
+    whole = TransformersTarget(lm)
+    draft = own_draft(whole)
+    return draft if as_target(draft).context > length else without_layers(whole, middle(whole, 0.1))
 
 
 def shallow(lm: LM, depth: float) -> LM:
