@@ -340,3 +340,19 @@ def test_ten_variants_of_the_default_model_do_not_take_ten_models_of_memory(monk
     assert memory.over_start_bytes < 3 * model, repr(memory)
     assert as_lm(session.variants[3]).fingerprint != as_lm(session.variants[8]).fingerprint
     session.close()
+
+
+def test_a_model_in_bfloat16_is_opened_again_in_bfloat16(tmp_path, lm):
+    workbench.save(lm, tmp_path / "model")
+    given = workbench.load(tmp_path / "model", dtype=torch.bfloat16)
+    session = workbench.open(tmp_path / "kept", given, **SIZES)
+    variant = session.prune(method="magnitude", sparsity=0.5, speed=False)
+    program = session.to_python()
+    session.close()
+    again = workbench.open(tmp_path / "kept")
+    assert again.dense.module.dtype == torch.bfloat16
+    assert again.variants[0].after.perplexity == variant.after.perplexity
+    again.close()
+    names: dict = {}
+    exec(program, names)  # says the dtype, or the masks would come from other weights
+    assert names["v1"].lm.fingerprint == variant.lm.fingerprint

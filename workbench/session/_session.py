@@ -19,7 +19,7 @@ from workbench.models import LM
 from workbench.session.compared import Compared, compared
 from workbench.session.making import Making
 from workbench.session.sampling import side_by_side
-from workbench.session.scripting import python_of, python_of_all, tokens_expression
+from workbench.session.scripting import model_expression, python_of, python_of_all, tokens_expression
 from workbench.session.variants import Samples, Variant
 
 SAMPLE_TOKENS = 40
@@ -180,7 +180,7 @@ class Session(Making):
 
     def to_python(self, variant: Variant | int | None = None) -> str:
         """The program that makes this session's variants again, or one of them alone."""
-        given = self.dense.source, self._tokens_expression(), self.seed
+        given = model_expression(self.dense), self._tokens_expression(), self.seed
         if variant is not None:
             return python_of(self.pick(variant).lineage, *given)
         return python_of_all(self.variants, self.applied, *given)
@@ -188,7 +188,7 @@ class Session(Making):
     def choice_to_python(self) -> str:
         """The program that makes what the present choice would make."""
         lineage = (*self.lineage, self.choice)
-        return python_of(lineage, self.dense.source, self._tokens_expression(), self.seed)
+        return python_of(lineage, model_expression(self.dense), self._tokens_expression(), self.seed)
 
     def save(self) -> None:
         """Keep choice and prompt too; everything else is kept as soon as it is finished."""

@@ -54,6 +54,7 @@ class Keeper:
         self.models.store.write(
             {
                 "source": session.dense.source,
+                "dtype": str(session.dense.module.dtype).removeprefix("torch."),
                 "fingerprint": self._fingerprint,
                 "seed": session.seed,
                 "sizes": session._sizes,

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from workbench.errors import ArgumentError, ResourceError
 from workbench.models import LM, load
 from workbench.session._session import Session
@@ -82,7 +84,8 @@ def _at(place: Path, model: Any, fresh: bool, options: dict[str, Any]) -> Sessio
             raise ArgumentError("the session was made with a model in memory: pass it, open(folder, model)")
         if model is None or isinstance(model, str | Path):
             name = model if model is not None or state is None else state["source"]
-            model = load(None if name == "default" else name)
+            kept = "float32" if model is not None or state is None else state.get("dtype", "float32")
+            model = load(None if name == "default" else name, dtype=getattr(torch, kept))
         return Session(model, store=store, **options)
     except BaseException:
         store.close()

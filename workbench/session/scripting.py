@@ -6,10 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from workbench.data import Tokens, calibration
 from workbench.errors import DataError
 from workbench.models import LM
 from workbench.session.variants import Choice, Execution, Step, Variant
+
+
+def model_expression(lm: LM) -> str:
+    """The Python that loads a session's model again; empty if it came from memory."""
+    if lm.source == "memory":
+        return ""
+    given = [] if lm.source == "default" else [repr(lm.source)]
+    if lm.module.dtype != torch.float32:
+        given.append(f"dtype={lm.module.dtype}")
+    return f"workbench.load({', '.join(given)})"
 
 
 def tokens_expression(lm: LM, source: Any, samples: int, seqlen: int, seed: int) -> str:
@@ -37,17 +49,17 @@ def _is_builtin(lm: LM, tokens: Tokens) -> bool:
     return again.hash == tokens.hash
 
 
-def python_of(lineage: tuple[Step, ...], source: str, tokens: str, seed: int) -> str:
+def python_of(lineage: tuple[Step, ...], load: str, tokens: str, seed: int) -> str:
     """The program that makes one variant.
 
     Parameters
     ----------
-    source
-        What the model was loaded from; ``"memory"`` leaves the name ``model`` to the reader.
+    load
+        The Python expression of the model; empty leaves the name ``model`` to the reader.
     tokens
         The Python expression of the calibration tokens; empty leaves the name ``tokens`` to the reader.
     """
-    lines, model = _beginning(source, tokens), "model"
+    lines, model = _beginning(load, tokens), "model"
     for step in lineage:
         name = "pruned" if isinstance(step, Choice) else "compiled"
         lines.append(_line(name, step, model, seed))
@@ -55,7 +67,7 @@ def python_of(lineage: tuple[Step, ...], source: str, tokens: str, seed: int) ->
     return "\n".join(lines) + "\n"
 
 
-def python_of_all(variants: Sequence[Variant], current: Variant | None, source: str, tokens: str, seed: int) -> str:
+def python_of_all(variants: Sequence[Variant], current: Variant | None, load: str, tokens: str, seed: int) -> str:
     """The program that makes all variants of a session, ``v1``, ``v2``..., and the current model, ``current``.
 
     Parameters
@@ -63,7 +75,7 @@ def python_of_all(variants: Sequence[Variant], current: Variant | None, source: 
     variants
         In the order of making; what they were made from is among them.
     """
-    lines = _beginning(source, tokens)
+    lines = _beginning(load, tokens)
     for variant in variants:
         model = f"v{variant.parent}" if variant.parent else "model"
         lines.append(_line(f"v{variant.number}", variant.lineage[-1], model, seed))
@@ -71,12 +83,12 @@ def python_of_all(variants: Sequence[Variant], current: Variant | None, source: 
     return "\n".join(lines) + "\n"
 
 
-def _beginning(source: str, tokens: str) -> list[str]:
-    lines = ["import workbench", ""]
-    if source == "memory":
-        lines.append("# model: the model that was given to the session; it was not loaded from a name")
+def _beginning(load: str, tokens: str) -> list[str]:
+    lines = [*(["import torch"] if "torch." in load else []), "import workbench", ""]
+    if load:
+        lines.append(f"model = {load}")
     else:
-        lines.append(f"model = workbench.load({'' if source == 'default' else repr(source)})")
+        lines.append("# model: the model that was given to the session; it was not loaded from a name")
     if tokens:
         lines.append(f"tokens = {tokens}")
     else:
