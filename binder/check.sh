@@ -15,6 +15,8 @@ mkdir -p "$folder/home"
 "$python" -c 'import site; print("\n".join(site.getsitepackages()))' \
   >"$(echo "$folder"/venv/lib/python*/site-packages)/outer.pth"
 export PATH="$folder/venv/bin:$PATH" HOME="$folder/home" XDG_CACHE_HOME="$folder/home/.cache"
+# What JupyterLab loads into the browser lies beside those packages.
+export JUPYTER_PATH="$("$python" -c 'import sys; print(sys.prefix)')/share/jupyter"
 unset WORKBENCH_CACHE NUMBA_CACHE_DIR PYTHONPATH
 pip install --quiet --no-deps -e .
 time binder/postBuild
