@@ -32,15 +32,15 @@ def move_slider(page: Any, steps: int) -> list[float]:
     slider = page.get_by_role("slider", name="Sparsity")
     slider.focus()
     for _ in range(steps):
-        before = int(page.locator(".wb-studio").get_attribute("data-frame"))
+        before = int(page.locator(".wb-prune").get_attribute("data-frame"))
         page.keyboard.press("ArrowLeft")
-        expect(page.locator(".wb-studio")).to_have_attribute("data-frame", str(before + 1), timeout=5000)
-    return [float(x) for x in page.locator(".wb-studio").get_attribute("data-latency").split()][-steps:]
+        expect(page.locator(".wb-prune")).to_have_attribute("data-frame", str(before + 1), timeout=5000)
+    return [float(x) for x in page.locator(".wb-prune").get_attribute("data-latency").split()][-steps:]
 
 
 def work_through(page: Any, picture: Callable[..., None], name: str, *, seconds: float) -> list[float]:
     """What a user does: look, move the slider, prune, read, prune again, cancel, apply, copy the code."""
-    studio = page.locator(".wb-studio")
+    studio = page.locator(".wb-prune")
     studio.scroll_into_view_if_needed()
     wait_for_idle(page, seconds)
     expect(studio).to_have_attribute("data-frame", "0", timeout=seconds * 1000)
@@ -65,7 +65,7 @@ def work_through(page: Any, picture: Callable[..., None], name: str, *, seconds:
     assert time.monotonic() - start < 2, "cancelling takes a second at most, and the page a little"
     picture(studio, f"{name}-5-cancelled")
     button(page, "Apply").click()
-    expect(page.locator(".wb-header")).to_contain_text("on top of 1:")
+    expect(page.locator(".wb-top")).to_contain_text("Prune starts from 1:")
     button(page, "Copy as Python").click()
     expect(page.get_by_role("region", name="Python that does the same")).to_contain_text("workbench.prune(model")
     picture(studio, f"{name}-6-applied")
@@ -77,7 +77,7 @@ def work_through(page: Any, picture: Callable[..., None], name: str, *, seconds:
 
 
 def button(page: Any, name: str) -> Any:
-    return page.locator(".wb-studio").get_by_role("button", name=name, exact=True)
+    return page.locator(".wb-prune").get_by_role("button", name=name, exact=True)
 
 
 def run_all(page: Any) -> None:

@@ -53,6 +53,13 @@ class View(anywidget.AnyWidget):
         self._traits_lock = threading.RLock()
         super().__init__(**traits)
 
+    def close(self) -> None:
+        """Take it off the screen, with the widget of its layout, which ipywidgets would keep for ever."""
+        layout = self._trait_values.get("layout")
+        super().close()
+        if layout is not None:
+            layout.close()
+
     def publish(self, **traits: Any) -> None:
         """Set traits in one message, from any thread."""
         with self._traits_lock, self.hold_sync():

@@ -44,7 +44,6 @@ class AttendPanel(Framed):
 
     variant = t.Dict().tag(sync=True)
     text = t.Unicode(TEXT).tag(sync=True)
-    told = t.Dict().tag(sync=True)
 
     def __init__(self, session: Session | Desk) -> None:
         self._lenses: OrderedDict[int, Lens] = OrderedDict()
@@ -56,17 +55,14 @@ class AttendPanel(Framed):
         self.desk.refuse_if_busy()
         if not self.text.strip():
             raise ArgumentError("there is no text to read: write some, at least two words")
-        number, base, text, session = self._number, self.desk.pruned, self.text, self.session
+        number, text, session = self._number, self.text, self.session
         chosen: dict[str, Any] = {"patterns": "all" if patterns else (), "kv": "all" if kv else ()}
-        about: dict[str, Any] = {"name": "dense" if base is None else base.name}
 
         def work(progress: Any) -> Lens:
             return Lens(session.study(text, variant=number, states=True, progress=progress, **chosen))
 
         def finished(lens: Lens) -> None:
-            about["tokens"] = lens.study.table.tokens
             self._keep(number, lens)
-            self.publish(told=about)
             self._open()
 
         self.publish(error={})

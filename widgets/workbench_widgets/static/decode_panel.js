@@ -23,7 +23,8 @@ function uses(changed) {
   const group = uid("use");
   const inputs = ["model", "draft"].map((value) => el("input", { type: "radio", name: group, value, onchange: () => changed(value) }));
   const names = [el("span"), el("span")];
-  const element = el("fieldset", { class: "wb-uses" }, el("legend", { text: "Use it as" }), inputs.map((input, i) => el("label", null, input, names[i])));
+  const element = el("fieldset", { class: "wb-uses" }, el("legend", { text: "Use it as" }),
+    el("div", null, inputs.map((input, i) => el("label", null, input, names[i]))));
   function update(use, variant, locked) {
     names[0].textContent = "the model";
     names[1].textContent = variant.number ? "the draft of dense" : "its own draft (int8)";

@@ -24,15 +24,16 @@ export function createKeep(actions) {
   const table = el("table", { class: "wb-variants" }, el("thead", null, el("tr", null,
     HEAD.map((h) => (h ? el("th", { scope: "col", text: h }) : el("td"))))), body);
   const apply = button("Apply", actions.apply, { title: "Go on from this variant" });
-  const undo = button("Undo", actions.undo);
-  const redo = button("Redo", actions.redo);
+  const double = { class: "wb-button wb-double" }; // the studio has them in its header
+  const undo = button("Undo", actions.undo, double);
+  const redo = button("Redo", actions.redo, double);
   const folder = el("input", { type: "text", class: "wb-text", value: "pruned-model", spellcheck: "false" });
   const write = button("Export", () => actions.export(folder.value));
   const code = createCode(actions.code);
   const done = el("p", { class: "wb-faint", role: "status" });
   const element = step(5, "Keep", el("div", { class: "wb-scroll" }, table), empty,
     el("div", { class: "wb-actions" }, el("div", { class: "wb-buttons" }, apply, undo, redo),
-      el("div", { class: "wb-export" }, field("Folder", folder), write), code.button), done, code.element);
+      el("div", { class: "wb-export wb-double" }, field("Folder", folder), write), code.button), done, code.element);
   const key = () => document.activeElement?.closest?.("tbody") === body ? document.activeElement.value : null;
 
   function update({ variants, selected, history, exported, locked, live }) {

@@ -35,11 +35,12 @@ function createChooser({ pick, undo, redo }) {
   function update({ chooser, locked, live }) {
     const name = (number) => chooser.variants.find(([n]) => n === number)?.[1] ?? "dense";
     fillSelect(variant, chooser.variants.map(([n, text]) => [String(n), text]), String(chooser.selected));
-    applied.textContent = `Prune starts from ${name(chooser.applied)}`;
+    applied.textContent = applied.title = `Prune starts from ${name(chooser.applied)}`;
     variant.disabled = locked;
     back.disabled = locked || !chooser.can_undo;
     forth.disabled = locked || !chooser.can_redo;
-    back.hidden = forth.hidden = applied.hidden = !live;
+    back.hidden = forth.hidden = !live;
+    applied.hidden = !live || !chooser.applied;
   }
   return { element, update };
 }
