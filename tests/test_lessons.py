@@ -15,6 +15,7 @@ import pytest
 import workbench
 from tests.tiny_lm import tiny_lm
 from workbench import cli, lab
+from workbench.commands import check
 from workbench.errors import ArgumentError, DataError, ResourceError
 from workbench.lessons import catalogue as listed
 from workbench.lessons import find
@@ -233,6 +234,20 @@ def test_in_place_is_for_checkouts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         lab.notebooks_folder(in_place=True)
     monkeypatch.undo()
     assert lab.notebooks_folder(in_place=True) == NOTEBOOKS
+
+
+def test_check_grades_the_copy_that_somebody_works_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    untouched = (NOTEBOOKS / "labs" / "pruning.ipynb").read_text()
+    (tmp_path / "notebooks" / "labs").mkdir(parents=True)
+    (tmp_path / "notebooks" / "labs" / "pruning.ipynb").write_text(untouched)
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / "home" / "sparse-workbench" / "notebooks" / "labs" / "pruning.ipynb"
+    assert check.find("pruning") == copy
+    (tmp_path / "notebooks" / "labs" / "pruning.ipynb").write_text(untouched.replace("raise", "return"))
+    assert check.find("pruning") == Path("notebooks/labs/pruning.ipynb")
+    (tmp_path / "pruning.ipynb").write_text(untouched)
+    assert check.find("pruning") == Path("pruning.ipynb")
 
 
 # Small machines

@@ -103,7 +103,9 @@ def _graded(path: Path, given: argparse.Namespace) -> tuple[str, Grade] | None:
 
 
 def find(lab: str) -> Path:
-    """The notebook that a student most likely means: here, or where ``workbench lab`` keeps notebooks.
+    """The notebook that a student most likely means: here, or where ``workbench lab`` keeps copies.
+
+    A checkout's own is meant only if somebody has worked in it.
 
     Raises
     ------
@@ -111,12 +113,15 @@ def find(lab: str) -> Path:
         If there is none.
     """
     from workbench.lab import notebooks_folder
+    from workbench.labs.notebooks import dumps, notebook
 
     name = f"{lab}.ipynb"
-    here = [Path(name), Path("labs") / name, Path("notebooks") / "labs" / name]
+    here, checkout = [Path(name), Path("labs") / name], Path("notebooks") / "labs" / name
     for path in here:
         if path.is_file():
             return path
+    if checkout.is_file() and checkout.read_text(encoding="utf-8") != dumps(notebook(lab)):
+        return checkout
     path = notebooks_folder() / "labs" / name
     if not path.is_file():
         raise ArgumentError(f"there is no {' or '.join(map(str, [*here, path]))}: name the file")
