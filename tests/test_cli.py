@@ -432,6 +432,9 @@ def test_lab_command_is_loopback_only_and_holds_no_token(
     assert "--ServerApp.ip=127.0.0.1" in called["c"]
     assert f"--LabApp.default_url=/lab/tree/{FIRST}" in called["c"]
     assert "--no-browser" in called["c"]
+    settings = Path(next(c for c in called["c"] if "app_settings_dir" in c).partition("=")[2])
+    told = json.loads((settings / "overrides.json").read_text())
+    assert told["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"  # nobody is asked about news
     assert token not in " ".join(called["c"])
 
 

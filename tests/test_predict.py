@@ -101,6 +101,7 @@ def test_the_guess_is_drawn_beside_every_result() -> None:
         assert words in page
     assert "<is>" not in page
     assert "Because" in found.to_text()
+    assert found.to_text().count("Magnitude: you said 20 x") == 1
     assert found.verdict.startswith("magnitude: you said 20 x, it was 52.5 x: 2.6 times your guess; wanda: ")
 
 
@@ -116,7 +117,14 @@ def test_the_scale_keeps_order_and_proportions() -> None:
     x = places(scale(1.0, {"b": 10.0, "c": 100.0}, title="t"))
     assert x[2] - x[1] == pytest.approx(x[1] - x[0], abs=0.3)  # logarithmic
     assert len(places(scale(5, {"only": 5.0}, title="t"))) == 2
-    assert "no scripts" in folded("Why?", "no scripts")
+
+
+def test_an_answer_has_paragraphs_code_and_emphasis() -> None:
+    page = folded("Why?", "small *and* fast: `a * b * c`\n\n2 * 3 * 4 <b>")
+    assert page == (
+        "<details><summary>Why?</summary><p>small <em>and</em> fast: <code>a * b * c</code></p>"
+        "<p>2 * 3 * 4 &lt;b&gt;</p></details>"
+    )
 
 
 def test_the_view_holds_no_state_of_its_own() -> None:

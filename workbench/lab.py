@@ -23,6 +23,7 @@ from workbench.errors import ArgumentError, ResourceError
 
 HOST = "127.0.0.1"
 PORTS = range(8888, 8988)
+SETTINGS = Path(__file__).parent / "lab_settings"
 FOLDERS = ("tutorials", "labs")
 COPIED = ".copied.json"  # what the copies were like when they were made
 
@@ -180,6 +181,7 @@ def server_command(folder: Path, port: int, notebook: str, *, browser: bool) -> 
         f"--LabApp.default_url=/lab/tree/{notebook}",
         "--ServerApp.answer_yes=True",  # one Ctrl-C is enough
         "--Application.log_level=WARN",  # the address is not lost among notices
+        f"--LabApp.app_settings_dir={SETTINGS}",  # nobody is asked whether to fetch news
         "--LabApp.news_url=",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",

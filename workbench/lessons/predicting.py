@@ -8,6 +8,7 @@ bottom untouched.
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,15 +55,22 @@ class Observation(Result):
         return f"Observation({self.verdict})"
 
     def _sections(self) -> tuple[render.Section, ...]:
-        rows = [("your guess", said(self.guess, self.unit))]
-        rows += [(name or "result", said(result, self.unit)) for name, result in self.results.items()]
+        lines = [f"{name}: {text}" if name else text for name, text in self._verdicts()]
+        said_so = "".join(f'<p style="margin:4px 0">{html.escape(_sentence(line))}</p>' for line in lines)
         marks = {name or "result": float(v) for name, v in self.results.items() if not isinstance(v, str)}
         own = None if isinstance(self.guess, str) else self.guess
         picture = scale(own, marks, title=self.question, unit=self.unit) if marks else ""
-        found = [render.section(self.question, [*rows, ("", self.verdict)], picture=picture)]
+        found = [render.Section("Guess and result", "\n".join(map(_sentence, lines)), picture + said_so)]
         if self.answer:
-            found.append(render.Section("Why", self.answer, folded("Why? Think first, then open.", self.answer)))
+            found.append(render.Section("Why?", self.answer, folded("Think first, then open", self.answer)))
         return tuple(found)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return render.bundle(*render.join(self.question, self._sections()))  # the question heads it
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 class Prediction:

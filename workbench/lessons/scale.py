@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Callable, Mapping
 
 from workbench._charts import OKABE_ITO
 from workbench._format import number
 
 WIDTH, LEFT, RIGHT, ROW = 580, 24, 556, 22
+_EMPHASIS = re.compile(r"\*(\S[^*\n]*?)\*")
 STEEP = 30.0  # from this ratio on the scale is logarithmic
 
 
@@ -74,8 +76,10 @@ def _places(values: list[float], steep: bool) -> Callable[[float], float]:
 
 
 def folded(summary: str, text: str) -> str:
-    """Text behind a line that opens it: paragraphs, and code between backquotes."""
+    """Text behind a line that opens it: paragraphs, `code` and *emphasis*."""
     pieces = html.escape(text.strip()).split("`")
-    marked = "".join(f"<code>{piece}</code>" if n % 2 else piece for n, piece in enumerate(pieces))
+    marked = "".join(
+        f"<code>{piece}</code>" if n % 2 else _EMPHASIS.sub(r"<em>\1</em>", piece) for n, piece in enumerate(pieces)
+    )
     paragraphs = "".join(f"<p>{part.strip()}</p>" for part in marked.split("\n\n"))
     return f"<details><summary>{html.escape(summary)}</summary>{paragraphs}</details>"
