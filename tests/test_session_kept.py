@@ -21,7 +21,7 @@ from workbench.architecture import matrix
 from workbench.errors import ArgumentError, DataError, ModelError, ResourceError
 from workbench.measure.memory import peak_memory
 from workbench.models import as_lm
-from workbench.session import Session
+from workbench.session import Session, making
 from workbench.session.codec import decode, encode
 from workbench.session.packing import build, pack
 from workbench.session.store import Store
@@ -356,3 +356,19 @@ def test_a_model_in_bfloat16_is_opened_again_in_bfloat16(tmp_path, lm):
     names: dict = {}
     exec(program, names)  # says the dtype, or the masks would come from other weights
     assert names["v1"].lm.fingerprint == variant.lm.fingerprint
+
+
+def test_a_model_is_let_go_before_the_next_one_is_made(lm, monkeypatch):
+    session = Session(lm, keep=1, **SIZES)
+    models, seen = session._keeper.models, []
+    session.prune(method="magnitude", sparsity=0.5, speed=False)
+
+    def compiled(model, step, progress=None, _compile=making.compiled):
+        seen.append(models.held)
+        return _compile(model, step, progress)
+
+    monkeypatch.setattr(making, "compiled", compiled)
+    session.compile("bitmap", variant=1, speed=False)
+    session.compile("dense", variant=0, speed=False)
+    assert seen == [(1,), ()]  # what it is made from stays, the rest goes
+    assert models.held == (3,)

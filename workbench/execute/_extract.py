@@ -129,11 +129,16 @@ def weights_of(lm: LM, context: int, encode: Encode, done: Callable[[int], None]
         done(number + 1)
     cosine, sine = tables(lm, context)
     attention: Any = architecture.layers[0].get_submodule("self_attn")
+    inputs, outputs = lm.module.get_input_embeddings(), lm.module.get_output_embeddings()
+    embedding = array(inputs.weight)  # type: ignore[arg-type]
+    tied = (
+        getattr(outputs, "weight", None) is inputs.weight
+    )  # then one copy is enough, and it may be the largest matrix
     return Weights(
-        embedding=array(lm.module.get_input_embeddings().weight),  # type: ignore[arg-type]
+        embedding=embedding,
         layers=tuple(layers),
         norm=array(lm.module.get_submodule("model.norm").weight),  # type: ignore[arg-type]
-        head=encode("head", dense(lm.module.get_output_embeddings())),
+        head=encode("head", embedding if tied else dense(outputs)),
         cosine=cosine,
         sine=sine,
         head_dim=architecture.head_dim,

@@ -69,7 +69,7 @@ def peak_memory() -> Iterator[PeakMemory]:
     """
     with _lock:
         if not _active:
-            _give_back()
+            give_back()
         resident = _field("VmRSS")
         memory = PeakMemory(resident, resident)
         exact = _reset_peak()
@@ -158,7 +158,8 @@ def _field(name: str) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _give_back() -> None:
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _STATUS.is_file() else None
     if trim is not None:
         trim(0)

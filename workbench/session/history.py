@@ -11,6 +11,7 @@ from typing import Any
 
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
+from workbench.measure.memory import give_back
 from workbench.session.variants import Stage, Variant
 
 
@@ -166,4 +167,5 @@ class Turns:
         try:
             yield
         finally:
+            give_back()  # models come and go here: else what they leave behind adds up to one more
             self._busy.release()

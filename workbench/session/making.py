@@ -187,6 +187,7 @@ class Making:
             tell("prune")
             calibration, _ = self.tokens()
             chosen = {"calibration": calibration, "seed": self.seed, **step.arguments()}
+            self._keeper.models.make_room(base.number if base else 0)
             pruned = prune_model(self.current, progress=progress, **chosen)
             found = self._measured(pruned, tell, progress, speed)
             return self._keeper.add(pruned, base, step, start, **found, recipe=pruned.recipe, report=pruned.report)
@@ -227,6 +228,7 @@ class Making:
         with self._turn(progress):
             tell = Stages(progress, 5 if speed else 4)
             tell("compile")
+            self._keeper.models.make_room(base.number if base else 0)
             made = compiled(base.model if base else self.dense, step, progress)
             size = packed_size(base.size if base else measure.size(self.dense), made)
             found = self._measured(made, tell, progress, speed, size)

@@ -51,6 +51,7 @@ class Models:
         """A variant's model: the same object as long as it is in memory."""
         with self._lock:
             if variant.number not in self._held:
+                self.make_room(variant.parent)
                 self._hold(variant.number, self._made(variant))
             self._held.move_to_end(variant.number)
             return self._held[variant.number]
@@ -59,6 +60,13 @@ class Models:
     def held(self) -> tuple[int, ...]:
         """Numbers of the variants whose models are in memory."""
         return tuple(self._held)
+
+    def make_room(self, base: int = 0) -> None:
+        """Before a model is made: let go of what would be one too many, but not of what it is made from."""
+        with self._lock:
+            others = [number for number in self._held if number != base]
+            for number in others[: max(0, len(others) - self.keep + 1)]:
+                del self._held[number]
 
     def forget(self) -> None:
         """Let go of all models; they are built again when wanted."""

@@ -20,6 +20,7 @@ from workbench_kernels._errors import KernelError, check_array, check_choice
 
 VALUES = ("fp32", "bf16", "int8")
 STORED = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8}
+ROWS = 1024  # that are rounded to bf16 at a time, which takes several times their memory
 GROUP = 64  # inputs that share one scale where activations are int8
 
 
@@ -179,7 +180,12 @@ def encode(weight: np.ndarray, values: str) -> tuple[np.ndarray, np.ndarray]:
     if values == "int8":
         return quantise_rows(weight)
     nothing = np.empty(0, np.float32)
-    return (to_bf16(weight) if values == "bf16" else weight), nothing
+    if values == "fp32":
+        return weight, nothing
+    raw = np.empty(weight.shape, np.uint16)
+    for first in range(0, len(weight), ROWS):
+        raw[first : first + ROWS] = to_bf16(weight[first : first + ROWS])
+    return raw, nothing
 
 
 def decode(raw: np.ndarray, values: str, scale: np.ndarray) -> np.ndarray:
