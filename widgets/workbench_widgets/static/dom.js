@@ -1,12 +1,13 @@
 // Building blocks: elements, labelled controls, keys that JupyterLab must not see.
 
 const SVG = "http://www.w3.org/2000/svg";
+const own = Math.random().toString(36).slice(2, 8); // each view on a page runs a copy of this module
 let counter = 0;
 
 /** An id that is unique on the page. */
 export function uid(name) {
   counter += 1;
-  return `wb-${name}-${counter}`;
+  return `wb-${name}-${own}-${counter}`;
 }
 
 function fill(node, attributes, children) {

@@ -13,7 +13,7 @@ const LAB_TRAITS = ["options", "choice", "frame", "job", "timings", "listing", "
 
 function createTitle() {
   const [title, facts] = [el("strong", { class: "wb-model" }), el("span", { class: "wb-facts" })];
-  const element = el("header", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Kernel lab" }), title, facts);
+  const element = el("div", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Kernel lab" }), title, facts);
   return { element, update({ frame, timings }) {
     title.textContent = frame.title ?? "";
     facts.textContent = timings.rows?.length ? `${timings.threads === 1 ? "1 thread" : `${timings.threads} threads`} · ${timings.cold ? "cold" : "warm"}` : "";

@@ -101,7 +101,7 @@ async function render({ model, el: host }) {
   const choice = createHeadChoice(app);
   const alert = createAlert();
   const root = el("div", { class: "wb-studio wb-ln", role: "region", "aria-label": "Attention lens" },
-    el("header", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Attention lens" }), el("strong", { class: "wb-model", text: study.source }),
+    el("div", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Attention lens" }), el("strong", { class: "wb-model", text: study.source }),
       el("span", { class: "wb-facts", text: `${study.layers} × ${study.heads} heads over ${study.tokens} tokens` })),
     el("div", { class: "wb-ln-top" }, tabs.list, choice.element), alert.element, tabs.panels);
   const failed = () => alert.update(model.get("error"));

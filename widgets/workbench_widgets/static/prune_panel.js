@@ -16,7 +16,7 @@ function createHeader() {
   const facts = el("span", { class: "wb-facts" });
   const title = el("strong", { class: "wb-model" });
   const state = el("span", { class: "wb-tag" });
-  const element = el("header", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Pruning" }), title, state, facts);
+  const element = el("div", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Pruning" }), title, state, facts);
   return { element, update({ facts: f, history }) {
     title.textContent = f.name ?? "";
     facts.textContent = `${compact(f.parameters)} parameters · ${f.layers} layers · budget over ${f.of}`;

@@ -60,7 +60,7 @@ function render({ model, el: place, host }) {
   const menu = createExport((what, folder) => send("export", { what, folder }));
   const alert = createAlert();
   const [name, facts] = [el("strong", { class: "wb-model" }), el("span", { class: "wb-faint" })];
-  const top = el("header", { class: "wb-top" }, el("div", { class: "wb-title" }, name, facts), chooser.element, menu.element);
+  const top = el("div", { class: "wb-top" }, el("div", { class: "wb-title" }, name, facts), chooser.element, menu.element);
   const root = el("div", { class: "wb-studio wb-joined", role: "region", "aria-label": "Studio" }, top,
     el("div", { class: "wb-tabline" }, tabs.list, busy.element), alert.element, tabs.panels);
   shieldKeys(root);

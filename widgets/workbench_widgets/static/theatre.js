@@ -16,7 +16,7 @@ function render({ model, el: host }) {
   const paired = plays.length > 1;
   const same = paired && plays[0].method === plays[1].method;
   const names = plays.map((play, i) => (same ? `${play.method} (${i ? "right" : "left"})` : play.method));
-  const stages = plays.map((play, i) => createStage(play, names[i]));
+  const stages = plays.map((play, i) => createStage(play, names[i], paired));
   let [mode, clock, position] = ["step", createClock("step", plays), 0];
 
   function seek(next) {
@@ -34,7 +34,7 @@ function render({ model, el: host }) {
     root.dataset.mode = mode;
   }
   const transport = createTransport({ modes: paired ? PAIRED : ALONE, seek, changeMode });
-  const header = el("header", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Decoding theatre" }),
+  const header = el("div", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Decoding theatre" }),
     el("strong", { class: "wb-model", text: plays.map((p) => p.method).join(" beside ") }),
     paired || !plays[0].settings ? null : el("span", { class: "wb-faint wb-th-settings", text: plays[0].settings }),
     el("span", { class: "wb-facts", text: "Space plays · , and . step · arrow keys walk inside a panel" }));

@@ -10,13 +10,14 @@ import { createExits, createUnmask } from "./theatre_maps.js";
 import { createEvents } from "./theatre_events.js";
 import { frameText } from "./theatre_maths.js";
 
-function framed(name, title, part) {
+function framed(name, title, part, stage) {
   const id = uid("panel");
-  return el("section", { class: `wb-th-panel wb-th-panel-${name}`, "aria-labelledby": id }, el("h4", { id, text: title }), part.element);
+  const named = stage === null ? { "aria-labelledby": id } : { "aria-label": `${title}, ${stage}` };
+  return el("section", { class: `wb-th-panel wb-th-panel-${name}`, ...named }, el("h4", { id, text: title }), part.element);
 }
 
-/** The panels; `show(frame)` brings all of them to a frame. */
-export function createStage(play, named) {
+/** The panels; `show(frame)` brings all of them to a frame. On a stage beside another one they are named after it. */
+export function createStage(play, named, paired = false) {
   let [frame, picked] = [-1, null];
   const token = createToken(play);
   const text = createText(play, (change) => {
@@ -35,7 +36,7 @@ export function createStage(play, named) {
   const events = createEvents(play);
   const head = el("div", { class: "wb-th-head" }, el("strong", { text: play.method }), where, play.settings ? el("span", { class: "wb-faint", text: play.settings }) : null);
   const element = el("section", { class: "wb-th-stage", "aria-label": named }, head,
-    el("div", { class: "wb-th-panels" }, parts.map(([name, title, part]) => framed(name, title, part))), events.element);
+    el("div", { class: "wb-th-panels" }, parts.map(([name, title, part]) => framed(name, title, part, paired ? named : null))), events.element);
 
   function show(next) {
     if (next === frame) return;
