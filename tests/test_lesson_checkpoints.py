@@ -152,16 +152,19 @@ def names(source: str) -> tuple[set[str], set[str]]:
 
 @pytest.mark.parametrize("path", sorted((NOTEBOOKS / "tutorials").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_behind_a_checkpoint_the_first_cell_is_enough(path: Path) -> None:
-    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
-    first = names("".join(cells[0]["source"]))[0]
-    places = [n for n, cell in enumerate(cells) if cell["metadata"].get("checkpoint")]
-    assert len({cells[n]["metadata"]["checkpoint"] for n in places}) == len(places)
-    for place in places:
-        known = set(first)
-        for cell in cells[place + 1 :]:
-            made, used = names("".join(cell["source"]))
-            assert used <= known, f"{cell['source']} needs {used - known} of a cell before {cells[place]['metadata']}"
-            known |= made
+    """From the next heading on: what stands before it still belongs to the part that the checkpoint ends."""
+    cells = [(c["cell_type"], "".join(c["source"]), c["metadata"]) for c in json.loads(path.read_text())["cells"]]
+    first = next(names(source)[0] for kind, source, _ in cells if kind == "code")
+    places = {meta["checkpoint"]: n for n, (_, _, meta) in enumerate(cells) if meta.get("checkpoint")}
+    assert len(places) == sum("checkpoint" in meta for _, _, meta in cells)
+    for name, place in places.items():
+        known, rest = set(first), cells[place + 1 :]
+        start_at = next(n for n, (kind, source, _) in enumerate(rest) if kind == "markdown" and source.startswith("#"))
+        for kind, source, _ in rest[start_at:]:
+            if kind == "code":
+                made, used = names(source)
+                assert used <= known, f"behind {name!r}, {source!r} needs {used - known} of a cell before"
+                known |= made
 
 
 def test_names_of_cells() -> None:

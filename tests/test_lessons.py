@@ -53,7 +53,8 @@ def test_a_notebook_is_stored_without_what_running_leaves(path: Path) -> None:
     notebook = nbformat.read(path, 4)
     nbformat.validate(notebook)
     assert "widgets" not in notebook.metadata
-    assert set(notebook.metadata) <= {"kernelspec", "language_info", "workbench"}
+    assert set(notebook.metadata) <= {"jupytext", "kernelspec", "language_info", "workbench"}
+    assert all(key.endswith("_filter") for key in notebook.metadata.get("jupytext", ()))  # copies are not paired
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
     for cell in notebook.cells:
         assert not cell.get("outputs")

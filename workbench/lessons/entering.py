@@ -3,9 +3,9 @@
     lessons.start("05")                     the beginning: a new session
     lessons.start("05", at="compiled")      as if everything up to there had been run
 
-A code cell whose metadata say ``checkpoint="compiled"`` ends the part that leads to it. Cells tagged ``look``
-only show something and are left out. What comes after a checkpoint uses the session and the names of the first code
-cell, nothing else, so that running the first cell with ``at`` is enough.
+A code cell with ``checkpoint="compiled"`` in its metadata ends the part that leads to it; one goes on at the next
+heading. Cells tagged ``look`` only show something and are left out. What comes after uses the session and the names of
+the first code cell, nothing else, so that running the first cell with ``at`` is enough.
 
     <cache>/lessons/NAME/work           the reader's session; what was there before is ``work.before``
     <cache>/lessons/NAME/CHECKPOINT-KEY KEY is made from the code that leads to it

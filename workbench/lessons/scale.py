@@ -48,7 +48,7 @@ def scale(guess: float | None, results: Mapping[str, float], *, title: str, unit
             f'<path d="M{x:.1f} {y + 2}V{base}" stroke="{colour}" stroke-dasharray="2 3"/>{shape}'
             f'<text x="{x + (-6 if end else 6):.1f}" y="{y}" text-anchor="{"end" if end else "start"}">{label}</text>'
         )
-    low, high = min(values), max(values)
+    low, high = _ends(values, steep)
     ends = f"{number(low)} to {number(high)}{', logarithmic' if steep else ''}"
     stated = html.escape(f"{title}: " + "; ".join(f"{name} {number(value)} {unit}".strip() for name, value in marks))
     return (
@@ -60,13 +60,18 @@ def scale(guess: float | None, results: Mapping[str, float], *, title: str, unit
     )
 
 
+def _ends(values: list[float], steep: bool) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if not steep and 0 < low < 0.5 * high:
+        low = 0.0  # a ratio is seen where the line begins at nothing
+    return low, high
+
+
 def _places(values: list[float], steep: bool) -> Callable[[float], float]:
     def to(value: float) -> float:
         return math.log(value) if steep else value
 
-    low, high = min(map(to, values)), max(map(to, values))
-    if not steep and low > 0 and low < 0.5 * high:
-        low = 0.0  # a ratio is seen where the line begins at nothing
+    low, high = map(to, _ends(values, steep))
     span = (high - low) or 1.0
 
     def place(value: float) -> float:
