@@ -10,7 +10,7 @@ import traitlets as t
 from workbench.errors import ArgumentError
 from workbench.lessons import Observation, Prediction
 from workbench.lessons.predicting import said
-from workbench_widgets._base import STATIC, View, join_modules
+from workbench_widgets._base import View, join_modules, join_sheets
 
 
 def predict(question: str, **settings: Any) -> Predict:
@@ -39,7 +39,7 @@ class Predict(View):
     """
 
     _esm = join_modules("dom.js", "predict.js")
-    _css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "predict.css"))
+    _css = join_sheets("predict.css")
 
     question = t.Unicode("").tag(sync=True)
     options = t.List(t.Unicode()).tag(sync=True)
