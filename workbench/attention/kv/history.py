@@ -84,6 +84,12 @@ class KVHistory(Result):
         kept = self.kept(method, self.steps if step is None else step)[..., : self.prompt].mean((0, 1))
         return np.array([part.mean() for part in np.array_split(kept, min(PARTS, self.prompt))])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure, ready for JSON; of the rows their share by part of the prompt, not each of them."""
+        found = super().to_dict()
+        del found["dropped"]
+        return found | {"parts": {name: self.parts(name).tolist() for name in self.methods}}
+
     def _headline(self) -> str:
         shares = {name: self.nbytes[name][-1] / self.dense_nbytes[-1] for name in self.methods}
         least = min(shares, key=lambda name: shares[name])
