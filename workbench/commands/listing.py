@@ -32,12 +32,13 @@ def run(given: argparse.Namespace) -> int:
     from workbench.lessons.catalogue import catalogue, dots
 
     found = catalogue()
+    width = max(len(lesson.name) for lesson in found)
     rows = [("name", "time", "difficulty", "importance", "title, and what it covers")]
     for lesson in found:
         if (lesson.kind == "lab") != given.labs:
             continue
         importance = dots(lesson.importance) if lesson.importance else "-"
-        rows.append((lesson.name, lesson.time, dots(lesson.difficulty), importance, lesson.title))
+        rows.append((lesson.name.ljust(width), lesson.time, dots(lesson.difficulty), importance, lesson.title))
         rows += [("", "", "", "", line) for line in wrap(", ".join(lesson.covers), WIDTH)]
     print(table(rows))
     if given.labs:
