@@ -76,7 +76,8 @@ def notebook(lab: Lab, tmp_path: Path) -> Path:
     """A notebook beside a tiny model in a folder."""
     from test_session_kept import compilable
 
-    workbench.save(compilable(), lab.root / "tiny")
+    if not (lab.root / "tiny").exists():
+        workbench.save(compilable(), lab.root / "tiny")
     source = tmp_path / "joined.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS]), source)
     return source

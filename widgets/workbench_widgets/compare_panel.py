@@ -52,13 +52,15 @@ class ComparePanel(Framed):
         self.desk.refuse_if_busy()
         prompt, session = self.prompt, self.session
         second = self.desk.selected if right is None else right
+        called = {row.number: row.name for row in session.compare().rows}
+        names = [called.get(number, str(number)) for number in (left, second)]
 
         def work(progress: Any) -> Theatre:
             both = [
                 session.generate(prompt, "greedy", variant=number, max_new_tokens=tokens, progress=progress)
                 for number in (left, second)
             ]
-            return Theatre(*both)
+            return Theatre(*both, names=names)
 
         self.publish(error={})
         self.desk.run(self, "beside", "Decoding both", work, self.show)

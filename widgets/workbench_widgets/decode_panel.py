@@ -86,7 +86,9 @@ class DecodePanel(Framed):
         missing = [n for n in numbers if n not in self.generations]
         if missing or not 1 <= len(numbers) <= 2:
             raise ArgumentError(f"numbers={numbers!r}: one or two of {sorted(self.generations)}")
-        stage = Theatre(*(self.generations[n] for n in numbers))
+        rows = {row["number"]: row for row in self.rows}
+        names = [f"{rows[n]['method']}, {rows[n]['who']}" for n in numbers]
+        stage = Theatre(*(self.generations[n] for n in numbers), names=names)
         self.show(stage, shown=list(numbers))
 
     def _made(self, generation: Any, row: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ No step costs a message, so a saved page scrubs as well as a notebook.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import traitlets as t
@@ -24,7 +25,7 @@ _MODULES = (
 )  # fmt: skip
 
 
-def theatre(trace: Any, other: Any = None, *, frame: int = -1) -> Theatre:
+def theatre(trace: Any, other: Any = None, *, frame: int = -1, names: Sequence[str] = ()) -> Theatre:
     """Watch a decode step by step: every token, every draft, what it cost.
 
     Parameters
@@ -35,6 +36,8 @@ def theatre(trace: Any, other: Any = None, *, frame: int = -1) -> Theatre:
         A second one on the same prompt, to be shown beside it.
     frame
         Where to begin: 0 is the prompt, -1 the end.
+    names
+        What to call them, where the methods' names do not tell them apart.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def theatre(trace: Any, other: Any = None, *, frame: int = -1) -> Theatre:
     --------
     >>> workbench.theatre(workbench.generate(lm, "Copy: a b c", "prompt-lookup"))      # doctest: +SKIP
     """
-    return Theatre(trace, other, frame=frame)
+    return Theatre(trace, other, frame=frame, names=names)
 
 
 class Theatre(View):
@@ -53,7 +56,7 @@ class Theatre(View):
 
     Parameters
     ----------
-    trace, other, frame
+    trace, other, frame, names
         As for `theatre`.
 
     Attributes
@@ -68,13 +71,14 @@ class Theatre(View):
     plays: t.List[Any] = t.List().tag(sync=True)
     data = t.Bytes(b"").tag(sync=True)
     start = t.Int(-1).tag(sync=True)
+    names: t.List[Any] = t.List().tag(sync=True)
 
-    def __init__(self, trace: Any, other: Any = None, *, frame: int = -1) -> None:
+    def __init__(self, trace: Any, other: Any = None, *, frame: int = -1, names: Sequence[str] = ()) -> None:
         self.replays = tuple(replay(value) for value in _traces(trace, other))
         plays, data = _theatre_state.pack([_theatre_state.stage(r) for r in self.replays])
         if not isinstance(frame, int) or not -1 <= frame < len(self.replays[0]):
             raise ArgumentError(f"frame={frame!r}: 0 to {len(self.replays[0]) - 1}, or -1 for the end")
-        super().__init__(plays=plays, data=data, start=frame)
+        super().__init__(plays=plays, data=data, start=frame, names=list(names))
 
     def static_text(self) -> str:
         """The figures of what is shown."""

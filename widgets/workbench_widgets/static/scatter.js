@@ -28,7 +28,7 @@ export function createScatter({ title, xLabel, yLabel, pick }) {
   function axes(x, y, across, up) {
     const [right, foot] = [PLACE.width - PLACE.right, PLACE.height - PLACE.bottom];
     const short = (v) => significant(v).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
-    put(grid, ticks(up.low, up.high, 4, up.log).filter((v) => v >= up.low && v <= up.high).map((v) => [svg("path", { class: "wb-grid", d: `M${PLACE.left} ${y(v)}H${right}` }), text(short(v), { x: PLACE.left - 6, y: y(v) + 3.5, "text-anchor": "end" })]),
+    put(grid, ticks(up.low, up.high, 4, up.log).filter((v) => v >= up.low && v <= up.high).map((v) => [svg("path", { class: "wb-grid", d: `M${PLACE.left} ${y(v)}H${right}` }), text(short(v), { x: PLACE.left - 6, y: y(v) + 3.5, "text-anchor": "end" })]).flat(),
       ticks(across.low, across.high, 5, across.log).filter((v) => v >= across.low && v <= across.high).map((v) => text(short(v), { x: x(v), y: foot + 15, "text-anchor": "middle" })),
       text(xLabel, { x: (PLACE.left + right) / 2, y: PLACE.height - 6, "text-anchor": "middle" }),
       text(yLabel, { transform: `translate(12 ${(PLACE.top + foot) / 2}) rotate(-90)`, "text-anchor": "middle" }));

@@ -15,7 +15,8 @@ function render({ model, el: host }) {
   const plays = model.get("plays").map((header) => createPlay(header, bytes.buffer));
   const paired = plays.length > 1;
   const same = paired && plays[0].method === plays[1].method;
-  const names = plays.map((play, i) => (same ? `${play.method} (${i ? "right" : "left"})` : play.method));
+  const given = model.get("names") ?? [];
+  const names = plays.map((play, i) => given[i] ?? (same ? `${play.method} (${i ? "right" : "left"})` : play.method));
   const stages = plays.map((play, i) => createStage(play, names[i], paired));
   let [mode, clock, position] = ["step", createClock("step", plays), 0];
 
@@ -35,7 +36,7 @@ function render({ model, el: host }) {
   }
   const transport = createTransport({ modes: paired ? PAIRED : ALONE, seek, changeMode });
   const header = el("div", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Decoding theatre" }),
-    el("strong", { class: "wb-model", text: plays.map((p) => p.method).join(" beside ") }),
+    el("strong", { class: "wb-model", text: given.length ? names.join(" beside ") : plays.map((p) => p.method).join(" beside ") }),
     paired || !plays[0].settings ? null : el("span", { class: "wb-faint wb-th-settings", text: plays[0].settings }),
     el("span", { class: "wb-facts", text: "Space plays · , and . step · arrow keys walk inside a panel" }));
   const root = el("div", { class: `wb-studio wb-th${paired ? " wb-th-pair" : ""}`, role: "region", "aria-label": "Decoding theatre", "data-mode": mode }, header, transport.element,
