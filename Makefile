@@ -11,7 +11,7 @@ SETUP := $(PYTHON) -I workbench/bootstrap.py
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | sort
 
-lab: ## set up, then open JupyterLab on the first lesson, in a copy that is yours
+lab: ## set up, then open JupyterLab on the tour, in a copy that is yours
 	@$(SETUP) --target lab
 	@$(BIN)/workbench lab $(ARGS)
 

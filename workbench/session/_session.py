@@ -18,6 +18,7 @@ from workbench.jobs import Progress
 from workbench.models import LM
 from workbench.session.compared import Compared, compared
 from workbench.session.making import Making
+from workbench.session.reporting import report
 from workbench.session.sampling import side_by_side
 from workbench.session.scripting import model_expression, python_of, python_of_all, tokens_expression
 from workbench.session.variants import Samples, Variant
@@ -177,6 +178,10 @@ class Session(Making):
         self._history.log("export", f"{chosen.name} to {folder}")
         self._keeper.save()
         return saved
+
+    def report(self) -> str:
+        """The comparison, every variant and the Python as one HTML page without scripts."""
+        return report(f"Session of {self.dense.source}", self.compare(), self.variants, self.to_python())
 
     def to_python(self, variant: Variant | int | None = None) -> str:
         """The program that makes this session's variants again, or one of them alone."""

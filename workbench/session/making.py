@@ -15,6 +15,7 @@ from workbench import data, measure
 from workbench.data import Tokens
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
+from workbench.measure.memory import give_back
 from workbench.models import LM, as_lm
 from workbench.prune import prune as prune_model
 from workbench.prune.apply import shared_copy
@@ -239,6 +240,7 @@ class Making:
         self, model: Any, tell: Stages, progress: Progress | None, speed: bool, size: Any = None
     ) -> dict[str, Any]:
         evaluation, before = self.tokens()[1], self.dense_quality
+        give_back()  # what making it took
         found = measured(model, self.dense, evaluation, self.prompt, before, tell, progress, speed=speed, size=size)
         self.dense_quality = found["before"]
         return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
+from workbench.measure.memory import give_back
 from workbench.models import LM
 from workbench.prune.result import Pruned
 from workbench.session.packing import build, pack, relink
@@ -67,6 +68,7 @@ class Models:
             others = [number for number in self._held if number != base]
             for number in others[: max(0, len(others) - self.keep + 1)]:
                 del self._held[number]
+        give_back()
 
     def forget(self) -> None:
         """Let go of all models; they are built again when wanted."""

@@ -1,0 +1,159 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   workbench:
+#     lesson:
+#       covers:
+#       - sessions
+#       - pruning
+#       - masks
+#       - compiled models
+#       - prompt lookup
+#       - the studio
+#       difficulty: 1
+#       importance: 3
+#       megabytes: 1450
+#       minutes:
+#       - 5
+#       - 8
+#       seconds: 30
+#       title: Five-minute tour
+# ---
+
+# %% [markdown]
+# # Five-minute tour
+#
+# *Open a model, throw half of it away, see what went, run what is left, compare.*
+#
+# **Difficulty** ●○○ &nbsp; **Importance** ●●● &nbsp; **Time** 5–8 minutes<br>
+# **Costs** 30 seconds of computing, 1.45 GB of memory; no GPU, no network
+#
+# This is the whole workbench in one go. Run the cells from top to bottom (Shift+Enter); the other lessons go into each
+# part.
+
+# %% [markdown]
+# ## Open
+#
+# A **session** holds one model and everything that you make of it. The model is SmolLM2-135M-Instruct: 135 million
+# parameters, 30 layers, here with 2 bytes per weight. The session keeps itself in a folder; after a restart it goes on
+# where it was.
+
+# %%
+import torch
+from workbench_widgets import prune_panel
+
+import workbench
+from workbench import lessons
+
+lm = workbench.load(dtype=torch.bfloat16)
+bench = lessons.start("00", model=lm, samples=8, seqlen=128, windows=4, keep=1)
+print(lm)
+print(bench.generate("The capital of France is", variant=0, max_new_tokens=8).text)
+
+# %% [markdown]
+# ## Prune
+#
+# *Perplexity* says between how many equally likely words the model hesitates; lower is better. Half of all its weights
+# will be set to zero, none is trained afterwards. **Predict** first; a guess can be made once.
+
+# %%
+guess = workbench.predict(
+    "How many times as high will the perplexity be with half of the weights?",
+    low=1, high=10, unit="x",
+    answer="Most weights do little. Wanda removes those that are small and also meet small inputs, so that the rest can "
+    "carry on. With the smallest weights alone, whatever their inputs, it would be worse: lesson 01.",
+)  # fmt: skip
+guess
+
+# %% [markdown]
+# `prune` scores every weight, removes the lowest half and measures what is left beside the dense model, on the same text.
+
+# %% checkpoint="pruned"
+pruned = bench.prune(method="wanda", sparsity=0.5, speed=False)
+print(pruned)
+
+# %% tags=["look"]
+first = bench.variants[0]
+guess.reveal(first.after.perplexity / first.before.perplexity)
+
+# %% [markdown]
+# ## See the mask
+#
+# One column per layer, one row per kind of matrix, bright is kept. Move the slider: what would go first, what last?
+
+# %% tags=["look"]
+bench.preview()
+prune_panel(bench)
+
+# %% [markdown]
+# ## Run it
+#
+# A zero that is multiplied costs what any number costs. `compile` packs the matrices so that zeros take one bit, rounds
+# the rest to 8 bits, and runs a whole step of the model in one call. **Predict**:
+
+# %%
+faster = workbench.predict(
+    "How many times as fast as the dense model in transformers will it say one token after the other?",
+    low=0.5, high=20, unit="x",
+    answer="Saying a token means reading all weights once, so fewer bytes are less time. But a good part of the gain is "
+    "that compiled code has no Python between its multiplications. Lesson 02 takes the two apart.",
+)  # fmt: skip
+faster
+
+# %% checkpoint="compiled"
+compiled = bench.compile("bitmap", "int8")
+print(compiled)
+
+# %% tags=["look"]
+fast = bench.variants[-1]
+faster.reveal(fast.speed.decode.ratio)
+
+# %% [markdown]
+# ## Decode with it
+#
+# The newest variant is the one that speaks, if none is named. An answer that repeats its prompt can be guessed ahead: **prompt lookup** proposes what followed the same words before,
+# and the model checks many guesses in one pass. The text stays exactly what it would have been: what half of the model gets wrong, it gets wrong here too.
+
+# %%
+prompt = "1. Ada was born in 1815.\n2. Alan was born in 1912.\n3. Grace was born in 1906.\nAnd once more:\n1. Ada was born in"
+plain = bench.generate(prompt, max_new_tokens=40)
+looked = bench.generate(prompt, "prompt-lookup", max_new_tokens=40)
+print(looked.text)
+print("the same tokens:", plain.tokens.tolist() == looked.tokens.tolist())
+print("passes:", plain.trace.cost.target_forwards, "one by one,", looked.trace.cost.target_forwards, "with guesses")
+
+# %% [markdown]
+# ## Compare
+#
+# Everything that the session has made, beside the dense model. The pictures show which of them nothing else beats.
+
+# %% tags=["look"]
+bench.compare()
+
+# %% [markdown]
+# The session is also a program. In a fresh process this makes the same again:
+
+# %% tags=["look"]
+print(bench.to_python())
+
+# %% [markdown]
+# ## The studio: the same with your hands
+#
+# Five panels over this session: **Prune**, **Execute**, **Attend**, **Decode**, **Compare**. The variants from above are
+# in it; what you make there is in `bench` too. Everything works by keyboard.
+
+# %% tags=["look"]
+workbench.studio(bench)
+
+# %% [markdown]
+# **Change one thing**, and guess before each:
+#
+# 1. In **Prune**, move the slider to 70 % and prune. What happens to the perplexity?
+# 2. In **Decode**, continue the same prompt with the dense model and with your variant. Who makes sense longer?
+# 3. In **Compare**, is there a model that is both smaller and better than another?
+#
+# **What you take along:** a figure of quality, one of size and one of speed belong together; the rest of the lessons is
+# about how they hang together. Next: `01_prune_a_real_model`.
