@@ -5,8 +5,8 @@ from __future__ import annotations
 from workbench.attention.capturing import Captured, Settings, capture
 from workbench.attention.maps import Maps
 from workbench.attention.metrics import METRICS, HeadTable, classify, heads, induction
-from workbench.attention.successor import successor
 from workbench.attention.studying import AttentionStudy, study
+from workbench.attention.successor import successor
 from workbench.attention.watching import Passing, watched
 
 __all__ = [
