@@ -265,6 +265,15 @@ def test_without_a_kernel_there_is_the_comparison(studio: Studio) -> None:
     assert data["text/plain"].endswith("2 variants")
 
 
+def test_the_report_of_the_library_needs_no_widget(studio: Studio) -> None:
+    page = studio.session.report()
+    assert page.count("<h1>") == page.count("<html") == 1
+    assert "<script" not in page
+    for variant in studio.session.variants:
+        assert variant.name in page
+    assert "workbench.compile(v1, format=" in page
+
+
 def test_a_session_takes_no_texts_beside_it(studio: Studio) -> None:
     with pytest.raises(ArgumentError, match="pass it alone"):
         workbench.studio(studio.session, seqlen=32)
