@@ -21,7 +21,7 @@
 #       minutes:
 #       - 15
 #       - 20
-#       seconds: 100
+#       seconds: 45
 #       title: Make zeros pay
 # ---
 
@@ -31,9 +31,9 @@
 # *A zero that is skipped is worth something only if skipping it is cheap.*
 #
 # **Difficulty** ●●○ &nbsp; **Importance** ●●○ &nbsp; **Time** 15–20 minutes<br>
-# **Costs** 2 minutes of computing, 1.5 GB of memory; no GPU, no network
+# **Costs** 45 seconds of computing, 1.5 GB of memory; no GPU, no network
 #
-# The first tutorial ended with a model whose weights are half zeros and that is not a bit faster. Here you will see why,
+# Lesson 01 ended with a model whose weights are half zeros and that is not a bit faster. Here you will see why,
 # find out from where on zeros pay, and make that same model decode several times faster than before. Measured, with the
 # answers checked.
 
@@ -43,29 +43,22 @@
 # Nearly all the time of a language model goes into multiplying activations by matrices of weights. The piece of code
 # that does one such multiplication is a **kernel**. Take a matrix of 4096 outputs and 1024 inputs, and one thread, so
 # that you measure kernels and nothing else.
+#
+# Run the first cell, and you can begin at any of the parts below it, with `at="pruned"` behind `"02"` also at those that
+# need a pruned model.
 
 # %%
 import torch
+from IPython.display import display
 
 import workbench
+from workbench import lessons
 from workbench.execute import break_even, instructions
-from workbench.execute.whole import time_model
 
 torch.set_num_threads(1)
 shape = (4096, 1024)
-
-# %% [markdown]
-# ## Predict
-#
-# Half of its weights are zero, at random places. The usual format for that is **CSR**, *compressed sparse rows*: only
-# the other half is stored, each weight with the number of its column. That halves the multiplications. How many times as
-# fast as the dense kernel will PyTorch's CSR be?
-
-# %%
-my_guess = 2.0  # change this
-
-# %%
-half = workbench.time_kernels(shape, pattern="unstructured", sparsity=0.5, formats="csr", tokens=1)
+lm = workbench.load(dtype=torch.bfloat16)
+bench = lessons.start("02", model=lm, samples=8, seqlen=64, windows=8, keep=1)
 
 
 def show(timings, names, tokens):
@@ -75,25 +68,31 @@ def show(timings, names, tokens):
         print(f"  {name:14}{row.ms:7.3f} ms  {row.ratio:5.2f} x torch  {row.weight_bytes / 1e6:5.1f} MB")
 
 
+# %% [markdown]
+# ## Half of the multiplications
+#
+# Half of its weights are zero, at random places. The usual format for that is **CSR**, *compressed sparse rows*: only
+# the other half is stored, each weight with the number of its column. That halves the multiplications. **Predict**:
+
+# %% tags=["look"]
+csr = workbench.predict(
+    "How many times as fast as the dense kernel is PyTorch's CSR, with half of the weights?", low=0.1, high=4, unit="x",
+    answer="Bytes: a weight takes 4 bytes, the number of its column another 8. Half of the weights times 12 bytes is "
+    "more than all of them times 4.\n\nOrder: a dense kernel reads activations one after the other, 16 in one "
+    "instruction. CSR has to look up for each weight which activation it needs, and fetches it from wherever it is.",
+)  # fmt: skip
+csr
+
+# %% tags=["look"]
+half = workbench.time_kernels(shape, pattern="unstructured", sparsity=0.5, formats="csr", tokens=1)
 show(half, ["torch", "torch-csr"], tokens=1)
-print(f"your guess: {my_guess:.1f} x torch")
+csr.reveal(half.row("torch-csr", 1).ratio)
 
 # %% [markdown]
-# Slower than not skipping anything. Think of a reason before you open this; the last column is a hint.
-#
-# <details><summary>Why?</summary>
-#
-# **Bytes.** A weight takes 4 bytes, the number of its column another 8. Half of the weights times 12 bytes is *more*
-# than all of them times 4.
-#
-# **Order.** A dense kernel reads activations one after the other, 16 in one instruction. CSR has to look up for each
-# weight which activation it needs, and fetches it from wherever it is.
-# </details>
-#
 # Storing columns in 2 bytes, as our own `csr` does, mends the first. But look at who it is compared with: our own
 # `dense` kernel is the stricter opponent.
 
-# %%
+# %% tags=["look"]
 show(half, ["torch", "torch-csr", "csr", "dense"], tokens=1)
 
 # %% [markdown]
@@ -106,7 +105,7 @@ show(half, ["torch", "torch-csr", "csr", "dense"], tokens=1)
 # A second format enters: **bitmap** stores the weights that are not zero and one *bit* per weight that says which they
 # are. The kernel unpacks them in registers and then multiplies as if they were dense.
 
-# %%
+# %% tags=["look"]
 break_even((2048, 1024), formats=("csr", "bitmap"), tokens=(1, 128), peer="dense", repeats=9)
 
 # %% [markdown]
@@ -131,7 +130,7 @@ break_even((2048, 1024), formats=("csr", "bitmap"), tokens=(1, 128), peer="dense
 # (dashed: what lies in a cache can be fetched faster), the flat roofs are what the processor can multiply. Nothing can
 # lie above.
 
-# %%
+# %% tags=["look"]
 random = {"pattern": "unstructured", "sparsity": 0.8}
 workbench.time_kernels(shape, **random, formats=("bitmap", "csr-panels"), tokens=(1, 128))
 
@@ -144,15 +143,26 @@ workbench.time_kernels(shape, **random, formats=("bitmap", "csr-panels"), tokens
 # ## What blocks buy
 #
 # Let zeros come in blocks. In a `16x1` block 16 outputs keep or lose the same input: one column number serves 16
-# weights, and these fill a register of the processor exactly. Same sparsity, same number of multiplications:
+# weights, and these fill a register of the processor exactly. Same sparsity, same number of multiplications. **Predict**:
 
-# %%
+# %% tags=["look"]
+blocks = workbench.predict(
+    "80 % zeros in 16x1 blocks, 128 tokens: how many times as fast as the dense kernel?", low=0.5, high=8, unit="x",
+    answer="Skipping perfectly would give 5. A block that fills a register needs one look-up for 16 multiplications, so "
+    "most of the five is really gained. Scattered zeros need a look-up each, and gain little or nothing.",
+)  # fmt: skip
+blocks
+
+# %% tags=["look"]
 formats = {"unstructured": "csr-panels", "4x1": "4x1", "16x1": "16x1", "bsr16": "bsr16"}
 print("Speed relative to the dense kernel")
 for pattern, name in formats.items():
     timed = workbench.time_kernels(shape, pattern=pattern, sparsity=0.8, formats=name, tokens=(1, 128))
     one, many = timed.row(name, 1).own_ratio, timed.row(name, 128).own_ratio
     print(f"  {pattern:13} 1 token {one:4.1f}x   128 tokens {many:4.1f}x")
+    if pattern == "16x1":
+        found = many
+blocks.reveal(found)
 
 # %% [markdown]
 # (`bsr16` has blocks of 16 outputs by 16 inputs.) With 80 % zeros, 5x is what skipping perfectly would give. With one
@@ -161,7 +171,7 @@ for pattern, name in formats.items():
 # What the processor does in the innermost loop shows where the rest goes. Multiply-adds have `fma` or `fmla` in their
 # names; everything else is the price of skipping.
 
-# %%
+# %% tags=["look"]
 for name in ("csr", "16x1"):
     print(f"{name:5}", instructions(name, tokens=8))
 
@@ -175,7 +185,7 @@ for name in ("csr", "16x1"):
 # If bytes are what decoding waits for, then besides leaving weights out one can store them shorter: **bf16** keeps the
 # first half of each float's bits, **int8** rounds to 255 steps per row. Both go with any format.
 
-# %%
+# %% tags=["look"]
 kinds = ("fp32", "bf16", "int8")
 random = {"pattern": "unstructured", "sparsity": 0.5}
 bits = workbench.time_kernels(shape, **random, formats="bitmap", values=kinds, tokens=1)
@@ -191,24 +201,25 @@ show(bits, ["dense", "bitmap", "dense-bf16", "bitmap-bf16", "dense-int8", "bitma
 # %% [markdown]
 # ## Your own model
 #
-# This is the model of the first tutorial: SmolLM2-135M with half of its weights set to zero by Wanda.
+# This is the model of lesson 01: SmolLM2-135M with half of its weights set to zero by Wanda.
 
-# %%
-lm = workbench.load()
-tokens = workbench.calibration(lm, samples=8, seqlen=128)
-pruned = workbench.prune(lm, "wanda", sparsity=0.5, calibration=tokens)
-print(pruned)
+# %% checkpoint="pruned"
+bench.prune(method="wanda", sparsity=0.5, speed=False)
 
 # %% [markdown]
+# ## A kernel for each layer
+#
 # `sparsify` times the formats on each layer's own weight and gives it the fastest, or leaves the layer to torch and says
 # why. It tells you what it did, layer by layer.
 
 # %%
-sparse = workbench.sparsify(pruned, values="int8", tokens=1)
-sparse
+sparse = workbench.sparsify(bench.model(1), values="int8", tokens=1)
+whole = workbench.speed(sparse, lm, prompt_tokens=64, new_tokens=16, repeats=3)
+display(sparse)
+del sparse  # it takes memory
 
 # %%
-workbench.speed(sparse, lm, prompt_tokens=64, new_tokens=16, repeats=3)
+whole
 
 # %% [markdown]
 # Faster than dense; *prefill* is the prompt, *decode* the answer. But compare with the speed-ups of the matrices alone:
@@ -224,45 +235,43 @@ workbench.speed(sparse, lm, prompt_tokens=64, new_tokens=16, repeats=3)
 # ## One call per token
 #
 # `compile` packs all matrices anew and runs the whole step (multiplications, attention, norms) in one call of compiled
-# code. The pruned model itself is not touched.
+# code. The pruned model itself is not touched. In a session it is measured at once: everything runs in turns with the
+# *dense* model in transformers.
+#
+# One thing at a time: first the pruned model in int8 with all its zeros stored, so that nothing is skipped, then without
+# them. **Predict** the second:
 
 # %%
-compiled = workbench.compile(pruned, "bitmap", "int8")
-compiled
+last = workbench.predict(
+    "How many times as fast as transformers does the half-empty int8 model decode?", low=0.5, high=30, unit="x",
+    answer="Compiling takes away what was not multiplication, and short weights take away bytes: that is the first line. "
+    "The zeros take away some more bytes, and time follows. So little of it is due to sparsity; the two lines say how "
+    "much, and lesson 05 goes through it step by step.",
+)  # fmt: skip
+last
+
+# %%
+for form, values in [("dense", "int8"), ("bitmap", "int8")]:
+    made = bench.compile(form, values, variant=1)
+    speed, stored = made.speed.decode, bench.model(made.number).nbytes / 1e6
+    print(
+        f"{form:7}{values:5}{stored:5.0f} MB a token   {speed.ratio:5.1f} x transformers ({speed.low:.1f} to {speed.high:.1f})"
+    )
+last.reveal(speed.ratio)
 
 # %% [markdown]
-# Is it still the same model? Before `time_model` times anything, it compares the logits with those of a twin in float64
-# that has the same rounded weights. Then everything runs in turns: the compiled model, and the *dense* one in transformers.
-#
-# Watch one thing at a time: the first line skips and rounds nothing, it is what compiled code alone brings.
-
-# %%
-for form, values in [("dense", "fp32"), ("bitmap", "fp32"), ("dense", "int8"), ("bitmap", "int8")]:
-    times = time_model(pruned, form, values, head=values, dense=lm, prompt_tokens=64, rounds=5)
-    row, verdict = times.rows[0], "logits agree" if times.check.passed else "LOGITS DIFFER"
-    ratio = f"{row.decode_ratio:5.1f} x transformers ({row.low:.1f} to {row.high:.1f})"
-    print(f"{form:7}{values:5}{times.nbytes / 1e6:5.0f} MB a token {ratio}  {verdict}")
-
-# %%
-times
-
-# %% [markdown]
-# Compiling took away what was not multiplication; the zeros and the short weights then took away bytes, and time followed the
-# bytes. Not all of it is due to sparsity, and now you can say how much.
-#
-# Last: does it still say what the pruned model says? In fp32 it should, word for word. Int8 rounds; where two words are
-# nearly equally likely it may take the other one.
+# Is it still the same model? Its perplexity says so, and so does a greedy answer. Int8 rounds; where two words are nearly
+# equally likely it may take the other one. But both compiled models hold the same numbers: they should say the same.
 
 # %%
 prompt = "Photosynthesis is the process"
-given = lm.tokenizer(prompt, return_tensors="pt")
-ids = given["input_ids"][0].tolist()
-plain = pruned.lm.module.generate(**given, max_new_tokens=24, do_sample=False)
-print("transformers fp32:    ", repr(lm.tokenizer.decode(plain[0])))
-for form, values in [("bitmap", "fp32"), ("bitmap", "int8")]:
-    runner = workbench.compile(pruned, form, values, head=values)
-    answer = list(runner.generate(ids, 24, stop=[lm.tokenizer.eos_token_id]))
-    print(f"compiled {form} {values}:", repr(lm.tokenizer.decode([*ids, *answer])))
+for variant in bench.variants:
+    text = bench.generate(prompt, variant=variant.number, max_new_tokens=16, detail=False).text
+    print(f"perplexity {variant.after.perplexity:6.2f}  {variant.name:40} {text!r}")
+
+# %% [markdown]
+# (`workbench.execute.whole.time_model` is stricter: before it times anything, it compares all logits with those of a twin
+# in float64. That takes 5 GB.)
 
 # %% [markdown]
 # ## The kernel lab: the same with your hands
@@ -271,10 +280,10 @@ for form, values in [("bitmap", "fp32"), ("bitmap", "int8")]:
 # for it, the break-even. **Copy as Python** shows the code.
 
 # %%
-workbench.kernel_lab({"pruned": pruned, "dense": lm}, "layers.3.mlp.up_proj")
+workbench.kernel_lab({"pruned": bench.model(1), "dense": lm}, "layers.3.mlp.up_proj")
 
 # %% [markdown]
-# Try these three, and guess before each:
+# **Change one thing**, and guess before each:
 #
 # 1. A random matrix under `2:4`: half of the weights, two of every four. Is it faster than the bitmap at 50 %?
 # 2. `16x1` at 50, 80 and 95 %. Where does the speed-up stop following the zeros?

@@ -15,11 +15,11 @@
 #       - the theatre
 #       difficulty: 2
 #       importance: 2
-#       megabytes: 1500
+#       megabytes: 1380
 #       minutes:
 #       - 15
 #       - 20
-#       seconds: 60
+#       seconds: 30
 #       title: Several tokens per step
 # ---
 
@@ -29,7 +29,7 @@
 # *Guess ahead, check all guesses in one pass, keep what is right: the same text in fewer steps.*
 #
 # **Difficulty** ●●○ &nbsp; **Importance** ●●○ &nbsp; **Time** 15–20 minutes<br>
-# **Costs** a minute of computing, 1.5 GB of memory; no GPU, no network
+# **Costs** 30 seconds of computing, 1.38 GB of memory; no GPU, no network
 #
 # A language model says one token per pass, and while it does so the processor mostly waits for weights. You will watch a
 # model check many guessed tokens in one pass, see why the text stays exactly what it would have been, find out when
@@ -38,8 +38,8 @@
 # %% [markdown]
 # ## One pass, one token
 #
-# The second tutorial ended with a compiled runtime; it is what decodes here. Everything that happens is recorded: a
-# `Generation` has the text and a **trace** of every event.
+# Lesson 02 ended with a compiled runtime; it is what decodes here. Everything that happens is recorded: a `Generation`
+# has the text and a **trace** of every event. Run the first cell, and you can begin at any of the parts below it.
 
 # %%
 import numpy as np
@@ -48,49 +48,59 @@ import torch
 import workbench
 from workbench.decode import DraftTree, Sampler, as_target, diffusion
 from workbench.decode.acceptance import SpeculativeSampling, Typical
-from workbench.decode.costs import measure_costs
+from workbench.decode.costs import costs_of
 from workbench.decode.prompts import prompts
 
 torch.set_num_threads(1)
-lm = workbench.load()
-fast = workbench.compile(lm)
-
-# %%
+fast = workbench.compile(workbench.load(dtype=torch.bfloat16), "dense", "bf16")  # 2 bytes per weight
 copying = next(p for p in prompts("echo"))
-print(copying.text)
+story = next(p for p in prompts("story") if not p.chat)
 
 
-# %%
 def decode(prompt, method="greedy", **settings):
-    ids = prompt.ids(lm.tokenizer)
+    ids = prompt.ids(fast.tokenizer)
     return workbench.generate(fast, ids, method, **{"max_new_tokens": 64, **settings})
 
 
+def race(prompt, method, rounds=2, **settings):
+    """Plain decoding and a method in turns: tokens per pass, and how many times as fast it was."""
+    seconds, found = {"greedy": [], method: []}, {}
+    for _ in range(rounds):
+        for name, options in (("greedy", {}), (method, settings)):
+            found[name] = decode(prompt, name, detail=False, max_new_tokens=48, **options)
+            seconds[name].append(found[name].trace.cost.decode_seconds)
+    return found[method].trace.cost.tokens_per_forward, min(seconds["greedy"]) / min(seconds[method])
+
+
+print(copying.text)
+
+# %%
 plain = decode(copying)
 print(plain.text)
 print(plain.trace.cost.target_forwards, "passes for", plain.trace.cost.tokens, "tokens")
 
 # %% [markdown]
-# ## Predict
+# ## Guess ahead, check in one pass
 #
 # The answer repeats what stands in the prompt. So here is a cheap way of guessing: look where the last few tokens stood
 # before, and guess that what followed *there* follows again. That is **prompt lookup** (Saxena, 2023). Up to 15 guessed
 # tokens go through the model in one pass, which tells for each of them what the model itself would have said. Guesses
-# are kept as far as they agree; the first that does not is replaced by the model's own token.
-#
-# How many passes will the same tokens take?
+# are kept as far as they agree; the first that does not is replaced by the model's own token. **Predict**:
 
 # %%
-my_guess = 40  # change this
+passes = workbench.predict(
+    "How many passes will the same tokens take?", low=1, high=64,
+    answer="A pass that gets all of its 15 guesses right brings 16 tokens, one whose first guess is wrong brings one. The "
+    "answer is copied in long stretches, so most passes bring many.",
+)  # fmt: skip
+passes
 
 # %%
-looked = decode(copying, "prompt-lookup")
+plain, looked = decode(copying), decode(copying, "prompt-lookup")
 print("the same tokens:", looked.tokens.tolist() == plain.tokens.tolist())
-print(looked.trace.cost.target_forwards, "passes, your guess:", my_guess)
+passes.reveal(looked.trace.cost.target_forwards)
 
 # %% [markdown]
-# ## Watch it
-#
 # The theatre replays a trace; no model is needed for that. Press **Play**, or move with `,` and `.` from step to step.
 # Left, one token at a time; right, with guesses. Colours and lines under the tokens say how each came to be; point at a
 # token (or walk with the arrow keys) to see what else was likely.
@@ -115,17 +125,23 @@ workbench.theatre(plain, looked)
 #
 #     accept x if  u <= p(x) / q(x),  u uniform in [0, 1];   else draw from what p has beyond q:  norm max(p - q, 0)
 #
-# Here is a vocabulary of five tokens, and a draft that knows nothing: all are equally likely to it. **Predict**: which
-# share of its guesses will be accepted, and will the tokens be distributed like $p$, like $q$, or in between?
+# Here is a vocabulary of five tokens, and a draft that knows nothing: all are equally likely to it. **Predict**, and
+# think whether the tokens will be distributed like $p$, like $q$, or in between:
+
+# %%
+accepted = workbench.predict(
+    "Which share of the guesses will be accepted?", low=0, high=100, unit="%",
+    answer="A guess x is made with chance q(x) and then stays with chance min(1, p(x) / q(x)). Summed over all tokens that "
+    "is the sum of min(p, q): here 0.2 + 0.2 + 0.15 + 0.1 + 0.05.",
+)  # fmt: skip
+accepted
 
 # %%
 words = ["the", "a", "one", "my", "no"]
 p = np.array([0.50, 0.20, 0.15, 0.10, 0.05])  # the model
 q = np.array([0.20, 0.20, 0.20, 0.20, 0.20])  # the draft
-my_share = 0.4  # change this
 
 
-# %%
 def first_token(rule, random):
     """Draft one token from q, let the rule decide; the token that comes out, and whether it was the draft's."""
     tree = DraftTree.of([random.choice(5, p=q)], q={-1: q})
@@ -144,11 +160,11 @@ right = [first_token(SpeculativeSampling(), random) for _ in range(draws)]
 wrong = [redraw(random) for _ in range(draws)]
 lossy = [first_token(Typical(), random)[0] for _ in range(draws)]
 
-print(f"accepted {np.mean([kept for _, kept in right]):.0%}, your guess {my_share:.0%}\n")
 columns = [p, *(np.bincount(x, minlength=5) / draws for x in ([t for t, _ in right], wrong, lossy))]
 print("        p      the rule   redrawn   typical")
 for n, word in enumerate(words):
     print(f"{word:5}", "".join(f"{c[n]:9.3f}" for c in columns))
+accepted.reveal(100 * np.mean([kept for _, kept in right]))
 
 # %% [markdown]
 # The rule gives $p$, to within what 8000 draws can tell, although the draft knew nothing. What a draft knows decides only
@@ -176,31 +192,32 @@ workbench.check_lossless("prompt-lookup", fast, [copying], max_new_tokens=32, sa
 # $v(n)$, is a matter of the machine, so it is measured, on yours and now:
 
 # %%
-costs = measure_costs(as_target(fast))
+costs = costs_of(as_target(fast))
 costs
 
 # %% [markdown]
 # A draft of $n$ tokens pays if it brings more than $v(n + 1)$ tokens on average. Copying, it did. Now a story, where
-# nothing repeats. **Predict**: will prompt lookup be faster than plain decoding, equal, or slower?
+# nothing repeats. **Predict**:
 
 # %%
-story = next(p for p in prompts("story") if not p.chat)
+telling = workbench.predict(
+    "Prompt lookup without a gate, on a story that repeats nothing:",
+    options=["slower than plain decoding", "about equal (5 %)", "faster"],
+    answer="Now and then two words occur a second time, a draft is made, and it is wrong. Such a pass costs v(n) and "
+    "brings one token. How much that loses depends on how often it happens.",
+)  # fmt: skip
+telling
 
-
-def race(prompt, method, rounds=2, **settings):
-    """Plain decoding and a method in turns: tokens per pass, and how many times as fast it was."""
-    seconds, found = {"greedy": [], method: []}, {}
-    for _ in range(rounds):
-        for name, options in (("greedy", {}), (method, settings)):
-            found[name] = decode(prompt, name, detail=False, max_new_tokens=48, **options)
-            seconds[name].append(found[name].trace.cost.decode_seconds)
-    return found[method].trace.cost.tokens_per_forward, min(seconds["greedy"]) / min(seconds[method])
-
-
+# %%
 for prompt in (copying, story):
     for gate in (False, True):
         each, faster = race(prompt, "prompt-lookup", gate=gate, costs=costs if gate else None)
         print(f"{prompt.name:9} gate {str(gate):6}{each:5.2f} tokens a pass  {faster:5.2f} x plain")
+        if prompt is story and not gate:
+            found = (
+                "faster" if faster > 1.05 else "slower than plain decoding" if faster < 0.95 else "about equal (5 %)"
+            )
+telling.reveal(found)
 
 # %% [markdown]
 # Without a **gate** every guess is tried, also a hopeless one. With it a draft is left out, or cut short, where its
@@ -212,22 +229,28 @@ for prompt in (copying, story):
 #
 # **Token Recycling** (Luo and others, 2024) does not look for repetitions: it remembers which tokens the model found
 # likely after each token, and drafts a *tree*: several continuations that share their beginnings, checked in one pass.
-# More nodes, more hits. **Predict**: at how many nodes, up to 24, will it be fastest here?
+# More nodes, more hits. **Predict**:
 
 # %%
-best_nodes = 15  # change this
+nodes_guess = workbench.predict(
+    "At how many nodes will it be fastest here?", options=["3", "7", "15", "24"],
+    answer="Tokens per pass soon grow no more, the price does: past some size each further node costs more than it "
+    "brings. A processor's v(n) goes up in steps, as wide as the tiles in which it multiplies; the best trees end just "
+    "below one.",
+)  # fmt: skip
+nodes_guess
 
 # %%
+costs, measured = costs_of(as_target(fast)), {}
 print("nodes  tokens a pass   v(nodes + 1)   their ratio   measured")
 for nodes in (3, 7, 15, 24):
-    each, faster = race(copying, "token-recycling", rounds=1, nodes=nodes, gate=False)
+    each, measured[nodes] = race(copying, "token-recycling", rounds=1, nodes=nodes, gate=False)
     price = costs.ratio(nodes + 1, tree=True)
-    print(f"{nodes:5}{each:12.2f}{price:15.2f}{each / price:14.2f}{faster:11.2f} x")
+    print(f"{nodes:5}{each:12.2f}{price:15.2f}{each / price:14.2f}{measured[nodes]:11.2f} x")
+nodes_guess.reveal(str(max(measured, key=measured.get)))
 
 # %% [markdown]
-# Tokens per pass soon grow no more, the price does: past some size each further node costs more than it brings. Papers
-# use 60 nodes and more, on graphics cards, where $v$ stays near 1 for long. A processor's $v$ goes up in steps, as wide as
-# the tiles in which it multiplies; the best trees end just below one.
+# Papers use 60 nodes and more, on graphics cards, where $v$ stays near 1 for long.
 #
 # In the theatre, look at *Circles: what passes brought*. Every circle under the line is a pass that did not pay.
 
@@ -242,22 +265,26 @@ workbench.theatre(recycled, frame=8)
 # never checked by anything: each place is drawn from *its own* distribution, as if the others did not matter.
 #
 # A tiny one comes with the workbench; it knows lists of names. Copying a list has one right answer. Shuffling has many,
-# and each place may hold any name, but not all the same. **Predict**: with four names, filled in all at once, how often
-# is the result a shuffled list?
+# and each place may hold any name, but not all the same. **Predict**:
 
 # %%
-my_share = 0.5  # change this
+shuffled = workbench.predict(
+    "Four names, filled in all at once: how often is the result a shuffled list?", low=0, high=100, unit="%",
+    answer="Each place draws a name without knowing of the others, so it is right only by chance: 4! / 4^4 = 9 % with "
+    "exact probabilities. It is not the model's fault, and no training mends it.",
+)  # fmt: skip
+shuffled
 
 # %%
 ways = {"one by one": ("unmask", {}), "all at once": ("unmask", {"each": 64}), "when sure": ("confidence", {})}
 quality = diffusion.parallel_quality(tasks=("copy", "shuffle"), methods=ways, samples=60, size=4)
-print(f"right by chance, all at once: {quality.independent[1]:.0%}, your guess {my_share:.0%}")
+shuffled.reveal(100 * quality.independent[1])
+
+# %%
 quality
 
 # %% [markdown]
-# All at once, each place draws a name without knowing of the others: right only by chance, $4!/4^4 = 9\,\%$ with exact
-# probabilities. It is not the model's fault, and no training mends it. Copying suffers nothing, since there every place is
-# certain. *When sure* fills in what is above 90 % and waits with the rest: fast where that is safe.
+# Copying suffers nothing, since there every place is certain. *When sure* fills in what is above 90 % and waits with the rest: fast where that is safe.
 
 # %%
 question = "shuffle : Ada Ben Cleo Dan Eve ->"
@@ -265,6 +292,15 @@ slow = workbench.generate(diffusion.load(), question, "unmask", temperature=1.0,
 quick = workbench.generate(diffusion.load(), question, "unmask", temperature=1.0, seed=1, each=64)
 print(slow.text, "|", quick.text)
 workbench.theatre(slow, quick)
+
+# %% [markdown]
+# ## Change one thing
+#
+# And guess before each:
+#
+# 1. `decode(copying, "prompt-lookup", temperature=1.0)`: drawn tokens. Are fewer guesses accepted?
+# 2. `decode(copying, "prompt-lookup", draft_tokens=3)`: shorter drafts. More passes; also slower?
+# 3. `decode(story, "token-recycling", gate=False)`: a tree on a text that does not repeat.
 
 # %% [markdown]
 # ## What would break this?
@@ -277,7 +313,7 @@ workbench.theatre(slow, quick)
 # model that checks.
 # </details>
 #
-# <details><summary>What if the target were asked for its tokens in bf16?</summary>
+# <details><summary>What if the target were the model in transformers, in bf16?</summary>
 #
 # Rounding differs between a pass of one token and a pass of sixteen. Where two tokens are nearly equally likely the other
 # one may win, though the rule is right. <code>check_lossless</code> tells such ties from mistakes.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,11 @@ class Making:
             If there is none.
         """
         return self._history.pick(variant)
+
+    @cached_property
+    def dense_size(self) -> Any:
+        """Of the dense model, counted once: its weights stay as they are."""
+        return measure.size(self.dense)
 
     def model(self, variant: Variant | int | None = None) -> Any:
         """What runs: that of a variant (by number too; the newest if None), or the dense one for 0."""
@@ -231,7 +237,8 @@ class Making:
             tell("compile")
             self._keeper.models.make_room(base.number if base else 0)
             made = compiled(base.model if base else self.dense, step, progress)
-            size = packed_size(base.size if base else measure.size(self.dense), made)
+            size = packed_size(base.size if base else self.dense_size, made)
+            self._keeper.models.make_room()  # what it was made from is not needed for measuring
             found = self._measured(made, tell, progress, speed, size)
             told = {"recipe": base.recipe, "report": base.report} if base else {"recipe": None, "report": None}
             return self._keeper.add(made, base, step, start, **found, **told)
