@@ -181,7 +181,7 @@ def test_the_page_holds_everything(studio, tmp_path):
 
 
 def test_modules_are_joined_into_one():
-    joined = join_modules("maths.js", "dom.js", "picture.js")
+    joined = join_modules("maths.js", "dom.js", "primitives.js", "picture.js")
     assert "import " not in joined
     assert "export " not in joined
     assert PrunePanel._esm.count("export default") == 1

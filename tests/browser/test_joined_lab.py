@@ -47,6 +47,7 @@ class Shown:
 
     def work(self, name: str) -> None:
         """Press a button and wait for its job, which ends well."""
+        self.root.locator(".wb-busy-text").evaluate("(e) => { e.textContent = ''; }")  # what the last one said
         self.button(name).click()
         expect(self.root.locator(".wb-busy-text")).to_contain_text("Done (", timeout=60_000)
         self.idle()
@@ -135,7 +136,7 @@ def test_the_whole_loop(shown: Shown, lab: Lab, record_property: Any) -> None:
     attend = shown.tab("Attend")
     attend.get_by_label("Text").first.fill(TEXT)
     shown.work("Study")
-    expect(attend.locator(".wb-ln-tabs")).to_be_visible()
+    expect(attend.locator(".wb-ln-top .wb-tabs")).to_be_visible()
     shown.check("attend")
 
     decode = shown.tab("Decode")

@@ -41,7 +41,7 @@ def shown(host: ViewHost) -> Any:
         if kernel:
             page.kernel = Kernel(page, lens)
             page.evaluate(BRIDGE)
-        page.locator(".wb-ln-tabs").wait_for()
+        page.locator(".wb-ln-top .wb-tabs").wait_for()
         return page
 
     yield mount

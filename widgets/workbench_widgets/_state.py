@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from workbench import measure
 from workbench.measure import Quality
 from workbench.models import LM
 from workbench.prune import ALLOCATIONS, REPAIRS, methods
@@ -75,13 +74,18 @@ def beginning(session: Session) -> dict[str, Any]:
 
 def facts(session: Session) -> dict[str, Any]:
     """What the header says of the model."""
-    size = measure.size(session.dense)
     return {
         "name": _name(session.dense),
-        "parameters": size.parameters,
+        "parameters": stored(session.dense)[0],
         "layers": session.dense.architecture.num_layers,
         "of": "all but the embeddings",
     }
+
+
+def stored(lm: LM) -> tuple[int, int]:
+    """Parameters and bytes of a model, at once: `workbench.size` looks at every weight for zeros too."""
+    own = list(lm.module.parameters())
+    return sum(p.numel() for p in own), sum(p.numel() * p.element_size() for p in own)
 
 
 def figures(variant: Variant) -> dict[str, Any]:
@@ -99,12 +103,11 @@ def figures(variant: Variant) -> dict[str, Any]:
 def keeping(session: Session) -> dict[str, Any]:
     """The list of variants, and what can be undone."""
     current = session.applied
-    dense = measure.size(session.dense)
     first = {
         "id": -1,
         "name": "dense",
         "sparsity": 0.0,
-        "bytes": dense.weight_bytes,
+        "bytes": stored(session.dense)[1],
         "current": current is None,
     }
     quality = session.dense_quality

@@ -39,7 +39,7 @@ class AttendPanel(Framed):
         Whose variants read, or the `Desk` of a studio.
     """
 
-    _esm = join_modules("maths.js", "dom.js", "run.js", "inside.js", "figures.js", "attend_panel.js")
+    _esm = join_modules("maths.js", "dom.js", "primitives.js", "run.js", "inside.js", "attend_panel.js")
     _css = join_sheets("joined.css")
 
     variant = t.Dict().tag(sync=True)

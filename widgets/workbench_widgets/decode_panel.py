@@ -36,7 +36,7 @@ class DecodePanel(Framed):
         The last ones.
     """
 
-    _esm = join_modules("maths.js", "dom.js", "run.js", "inside.js", "figures.js", "decode_panel.js")
+    _esm = join_modules("maths.js", "dom.js", "run.js", "inside.js", "decode_panel.js")
     _css = join_sheets("joined.css")
 
     methods: t.List[Any] = t.List().tag(sync=True)

@@ -30,7 +30,7 @@ class ExecutePanel(Framed):
         Whose variants are timed and compiled, or the `Desk` of a studio.
     """
 
-    _esm = join_modules("maths.js", "dom.js", "run.js", "inside.js", "figures.js", "execute_panel.js")
+    _esm = join_modules("maths.js", "dom.js", "run.js", "inside.js", "execute_panel.js")
     _css = join_sheets("joined.css")
 
     options = t.Dict().tag(sync=True)

@@ -17,12 +17,12 @@ import traitlets as t
 from workbench.attention.studying import AttentionStudy, study
 from workbench.errors import ArgumentError, WorkbenchError
 from workbench_widgets import _lens_state
-from workbench_widgets._base import STATIC, View, join_modules
+from workbench_widgets._base import View, join_modules, join_sheets
 from workbench_widgets._worker import Latest
 
 _MODULES = (
-    "maths.js", "dom.js", "link.js", "lens_maths.js", "lens_data.js", "lens_tiles.js", "lens_chart.js", "lens_grid.js",
-    "lens_heads.js", "lens_map.js", "lens_text.js", "lens_sparsity.js", "lens_kv.js", "lens.js",
+    "maths.js", "dom.js", "primitives.js", "link.js", "lens_maths.js", "lens_data.js", "lens_tiles.js", "lens_chart.js",
+    "lens_grid.js", "lens_heads.js", "lens_map.js", "lens_text.js", "lens_sparsity.js", "lens_kv.js", "lens.js",
 )  # fmt: skip
 PANELS = ("heads", "map", "text", "sparsity", "kv")
 
@@ -83,7 +83,7 @@ class Lens(View):
     """
 
     _esm = join_modules(*_MODULES)
-    _css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "lens.css"))
+    _css = join_sheets("lens.css")
 
     header = t.Dict().tag(sync=True)
     data = t.Bytes(b"").tag(sync=True)

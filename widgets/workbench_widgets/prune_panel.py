@@ -16,15 +16,15 @@ import traitlets as t
 from workbench.errors import ArgumentError
 from workbench.session import Choice, Session
 from workbench_widgets import _state
-from workbench_widgets._base import STATIC, join_modules
+from workbench_widgets._base import join_modules, join_sheets
 from workbench_widgets._desk import QUIET, Desk, desk_of
 from workbench_widgets._panel import Panel
 from workbench_widgets._static import studio_html
 from workbench_widgets._worker import Latest
 
 _MODULES = (
-    "maths.js", "dom.js", "link.js", "run.js", "code.js", "picture.js", "chart.js", "choose.js", "see.js",
-    "figures.js", "compare.js", "keep.js", "prune_panel.js",
+    "maths.js", "dom.js", "primitives.js", "link.js", "run.js", "code.js", "picture.js", "chart.js", "choose.js",
+    "see.js", "compare.js", "keep.js", "prune_panel.js",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ class PrunePanel(Panel):
     """
 
     _esm = join_modules(*_MODULES)
-    _css = (STATIC / "studio.css").read_text(encoding="utf-8")
+    _css = join_sheets()
 
     catalogue: t.List[Any] = t.List().tag(sync=True)
     options = t.Dict().tag(sync=True)

@@ -84,7 +84,7 @@ class Studio(Panel):
         Those that were visited, by name.
     """
 
-    _esm = join_modules("maths.js", "dom.js", "tabs.js", "inside.js", "export.js", "studio.js")
+    _esm = join_modules("maths.js", "dom.js", "primitives.js", "inside.js", "export.js", "studio.js")
     _css = join_sheets("joined.css")
 
     titles: t.List[Any] = t.List().tag(sync=True)
@@ -197,4 +197,4 @@ class Studio(Panel):
         """The comparison, and the pruning panel's picture and figures."""
         prune = self.panels.get("prune")
         shown = "" if prune is None else prune.static_html()
-        return self.session.compare().to_html() + shown
+        return shown if not self.session.variants and shown else self.session.compare().to_html() + shown

@@ -74,7 +74,7 @@ class Session(Making):
 
     def compare(self) -> Compared:
         """All variants beside the dense model: quality, size, speed."""
-        return compared(self.variants, self.dense_quality, self.dense)
+        return compared(self.variants, self.dense_quality, self.dense_size)
 
     def sample(
         self,

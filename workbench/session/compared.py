@@ -10,7 +10,6 @@ import numpy as np
 
 from workbench import measure, render
 from workbench._charts import scatter
-from workbench.models import LM
 from workbench.results import Provenance, Result
 from workbench.session.variants import Variant
 
@@ -96,15 +95,17 @@ class Compared(Result):
         return scatter(points, title=f"Quality and {label}", x_label=label, y_label="perplexity, x dense")
 
 
-def compared(variants: Sequence[Variant], quality: Any, dense: LM) -> Compared:
-    """The table of a session's variants; nothing is measured anew but the dense model's size.
+def compared(variants: Sequence[Variant], quality: Any, size: Any) -> Compared:
+    """The table of a session's variants; nothing is measured anew.
 
     Parameters
     ----------
     quality
         Of the dense model; None if it was not measured yet.
+    size
+        Of the dense model.
     """
-    size, nan = measure.size(dense), float("nan")
+    nan = float("nan")
     timed = next((v.speed for v in reversed(variants) if v.speed is not None), None)
     perplexity = quality.perplexity if quality is not None else nan
     ms = timed.decode.dense_ms if timed is not None else nan

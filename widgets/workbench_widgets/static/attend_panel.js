@@ -1,17 +1,13 @@
 // Attend: a text for the variant to read, and the lens on what it attended to.
 
 import { el, field, put } from "./dom.js";
+import { createTick } from "./primitives.js";
 import { createBar } from "./run.js";
 import { createInside, createPanel } from "./inside.js";
 
-function tick(text) {
-  const input = el("input", { type: "checkbox" });
-  return { input, element: el("label", { class: "wb-check" }, input, text) };
-}
-
 function attendParts({ host, send, set }) {
   const text = el("textarea", { class: "wb-area", rows: "3", spellcheck: "false", onchange: () => set({ text: text.value }) });
-  const [patterns, kv] = [tick("sparse patterns too (slower)"), tick("KV caches too (slower)")];
+  const [patterns, kv] = [createTick("sparse patterns too (slower)"), createTick("KV caches too (slower)")];
   const start = () => { set({ text: text.value }); send("study", { patterns: patterns.input.checked, kv: kv.input.checked }); };
   const bar = createBar("Study", { start, cancel: () => send("cancel") }, "score");
   const about = el("p", { class: "wb-about" });

@@ -3,12 +3,17 @@
 import { el, field, put, step } from "./dom.js";
 import { bytes, compact, percent, shares, significant } from "./maths.js";
 import { createChart } from "./chart.js";
-import { figureList } from "./figures.js";
 
 const NOTHING = "Press Prune: quality, size and speed of the dense and the pruned model appear here.";
 
 function panel(title, ...children) {
   return el("div", { class: "wb-panel" }, el("h4", { text: title }), ...children);
+}
+
+/** A list of figures: [name, value, key class]; name and value are text or nodes. */
+function figures(rows) {
+  return el("dl", { class: "wb-figures" }, rows.map(([name, value, key]) =>
+    el("div", null, el("dt", { class: key ? `wb-key ${key}` : null }, name), el("dd", null, value))));
 }
 
 function interval(q) {
@@ -18,7 +23,7 @@ function interval(q) {
 }
 
 function qualityText({ before, after, protocol }) {
-  return [figureList([["dense", interval(before), "wb-before"], ["pruned", interval(after), "wb-after"]]),
+  return [figures([["dense", interval(before), "wb-before"], ["pruned", interval(after), "wb-after"]]),
     protocol ? el("p", { class: "wb-faint", text: protocol }) : null];
 }
 
@@ -29,7 +34,7 @@ function sizeText({ dense, pruned }) {
   const bar = el("div", { class: "wb-stack", "aria-hidden": "true" },
     kinds.map(([k]) => el("span", { class: `wb-stack-${k}`, style: `flex-grow: ${part[k]}` })));
   const rows = kinds.map(([k, name]) => [name, `${compact(part[k] * dense.parameters)} (${percent(part[k])})`, `wb-stack-${k}`]);
-  return [bar, figureList([...rows, ["file size", `${bytes(dense.bytes)} → ${bytes(pruned.bytes)}`]]),
+  return [bar, figures([...rows, ["file size", `${bytes(dense.bytes)} → ${bytes(pruned.bytes)}`]]),
   part.zeroed > 0 && part.removed === 0 ? el("p", { class: "wb-faint", text: "A mask alone makes nothing smaller or faster." }) : null];
 }
 
@@ -38,7 +43,7 @@ function speedText(speed) {
   const faint = (text) => el("span", { class: "wb-faint", text });
   const row = (name, r) => [[name, faint(` ${r.verdict}`)],
     [el("strong", { text: `${significant(r.ratio)}×` }), faint(` [${significant(r.low)}, ${significant(r.high)}]`)]];
-  return [figureList([row("prefill", speed.prefill), row("decode", speed.decode)]),
+  return [figures([row("prefill", speed.prefill), row("decode", speed.decode)]),
     speed.note ? el("p", { class: "wb-faint", text: speed.note }) : null];
 }
 

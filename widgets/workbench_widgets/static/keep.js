@@ -33,7 +33,7 @@ export function createKeep(actions) {
   const done = el("p", { class: "wb-faint", role: "status" });
   const element = step(5, "Keep", el("div", { class: "wb-scroll" }, table), empty,
     el("div", { class: "wb-actions" }, el("div", { class: "wb-buttons" }, apply, undo, redo),
-      el("div", { class: "wb-export wb-double" }, field("Folder", folder), write), code.button), done, code.element);
+      el("div", { class: "wb-double wb-export" }, field("Folder", folder), write), code.button), done, code.element);
   const key = () => document.activeElement?.closest?.("tbody") === body ? document.activeElement.value : null;
 
   function update({ variants, selected, history, exported, locked, live }) {

@@ -1,6 +1,7 @@
 // Step 1: which matrix. A layer of a model with its own zeros, or a random one.
 
-import { el, field, fillSelect, select, step, uid } from "./dom.js";
+import { el, field, fillSelect, select, step } from "./dom.js";
+import { createRange } from "./primitives.js";
 import { layerGroups } from "./kernel_lab_maths.js";
 
 const NAMES = { unstructured: "anywhere (unstructured)", "4x1": "4x1 (columns of 4)", "16x1": "16x1 (columns of 16)",
@@ -9,30 +10,6 @@ const NAMES = { unstructured: "anywhere (unstructured)", "4x1": "4x1 (columns of
 /** Whether a pattern such as "2:4" fixes the sparsity. */
 export function isFixed(pattern) {
   return /^\d+:\d+$/.test(pattern);
-}
-
-function sparsitySlider(change) {
-  const id = uid("sparsity");
-  const slider = el("input", { id, type: "range", class: "wb-slider", min: "0", max: "99", step: "1" });
-  const box = el("input", { type: "number", class: "wb-number", min: "0", max: "99", step: "0.5", "aria-label": "Sparsity in percent" });
-  const element = el("div", { class: "wb-slider-row wb-lab-slider" }, el("label", { for: id, text: "Sparsity" }), slider,
-    el("span", { class: "wb-number-box" }, box, el("span", { "aria-hidden": "true", text: "%" })));
-
-  function show(sparsity) {
-    const value = String(Math.round(sparsity * 1000) / 10);
-    slider.value = value;
-    if (document.activeElement !== box) box.value = value;
-    slider.setAttribute("aria-valuetext", `${value} percent`);
-  }
-  for (const control of [slider, box]) {
-    control.addEventListener("input", () => {
-      const value = Number(control.value);
-      if (control.value === "" || !(value >= 0 && value <= 99)) return;
-      show(value / 100);
-      change(value / 100);
-    });
-  }
-  return { element, show, lock: (locked) => { slider.disabled = locked; box.disabled = locked; } };
 }
 
 /** `actions` has change(choice), slide(choice) while the slider moves, and models() before the menu opens. */
@@ -50,7 +27,7 @@ export function createMatrix(actions) {
     onchange: (event) => { const n = Number(event.target.value); if (Number.isInteger(n) && n > 0) change({ [key]: n }); } });
   const [rows, columns] = [size("rows", "Outputs (rows)"), size("columns", "Inputs (columns)")];
   const pattern = select((value) => change({ pattern: value }));
-  const slider = sparsitySlider((sparsity) => actions.slide({ ...now.choice, sparsity }));
+  const slider = createRange({ label: "Sparsity", most: 99, className: "wb-lab-slider" }, (sparsity) => actions.slide({ ...now.choice, sparsity }));
   const sizes = el("div", { class: "wb-lab-sizes" }, rows, el("span", { "aria-hidden": "true", text: "×" }), columns);
   const random = el("div", null, field("As large as", preset),
     el("div", { class: "wb-field", role: "group", "aria-label": "Size" }, el("span", { class: "wb-lab-label", text: "Outputs × inputs" }), sizes),

@@ -1,6 +1,7 @@
 // Step 2: which kernels, and how they are timed.
 
 import { el, field, fillSelect, put, select, step } from "./dom.js";
+import { createTick } from "./primitives.js";
 import { toggled } from "./kernel_lab_maths.js";
 
 /** A group of check boxes; `change(values)` gets what is ticked. Focus stays where it is when they are drawn again. */
@@ -29,17 +30,12 @@ function checks(legend, change) {
   return { element, update };
 }
 
-function tick(text, change) {
-  const input = el("input", { type: "checkbox", onchange: () => change(input.checked) });
-  return { input, element: el("label", { class: "wb-check" }, input, text) };
-}
-
 /** `change(choice)` is called with the whole new choice. */
 export function createKernels(change) {
   let now = null;
   const set = (key) => (value) => change({ ...now.choice, [key]: value });
   const suiting = () => now.options.formats.filter((f) => now.frame.suits?.includes(f));
-  const auto = tick("all that suit the pattern", (on) => set("formats")(on ? null : suiting()));
+  const auto = createTick("all that suit the pattern", (on) => set("formats")(on ? null : suiting()));
   const formats = checks("Formats (dense and torch always run)", set("formats"));
   formats.element.insertBefore(auto.element, formats.element.lastChild);
   const values = checks("Stored as", set("values"));
@@ -48,7 +44,7 @@ export function createKernels(change) {
     onchange: (event) => { const n = Number(event.target.value); if (Number.isInteger(n) && n > 0) set(key)(n); } });
   const [threads, repeats] = [count("threads", 256), count("repeats", 999)];
   const caches = select((value) => set("cold")(value === "cold"));
-  const balance = tick("find the break-even sparsity too", set("break_even"));
+  const balance = createTick("find the break-even sparsity too", set("break_even"));
   const fixed = el("p", { class: "wb-faint", text: "This pattern leaves no sparsity to vary." });
   const element = step(2, "Kernels", formats.element, values.element, tokens.element,
     el("div", { class: "wb-lab-pair" }, field("Threads", threads), field("Rounds", repeats)), field("Weights come from", caches), balance.element, fixed);

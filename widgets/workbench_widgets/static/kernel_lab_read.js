@@ -1,6 +1,7 @@
 // Step 4: everything that was timed, at one number of tokens. A kernel pointed at in one chart lights up in all.
 
 import { el, put, step, uid } from "./dom.js";
+import { createReadout } from "./primitives.js";
 import { bytes, percent, significant } from "./maths.js";
 import { intervalText, kernelText, nextName, rowsAt, speedText, styleOf } from "./kernel_lab_maths.js";
 import { createBars } from "./kernel_lab_bars.js";
@@ -80,7 +81,7 @@ function panelOf(title, note, ...children) {
 export function createRead(code, ask) {
   let [now, tokens, picked] = [null, null, ""];
   const hint = el("span", { id: uid("hint"), class: "wb-visually-hidden", text: "Arrow keys move over the kernels; the line above the charts says their figures." });
-  const spoken = el("p", { class: "wb-readout wb-lab-readout", "aria-live": "polite" });
+  const spoken = createReadout("wb-lab-readout");
   const listen = (node) => {
     node.addEventListener("pointerover", (event) => { const name = event.target.closest?.("[data-name]")?.dataset.name; if (name) point(name); });
     node.addEventListener("keydown", (event) => {

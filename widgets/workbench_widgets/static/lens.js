@@ -1,6 +1,7 @@
 // The lens: a study in, panels out. What needs the kernel goes by messages; without one the rest still works.
 
-import { button, createAlert, el, field, fillSelect, put, select, shieldKeys, uid } from "./dom.js";
+import { createAlert, el, field, fillSelect, put, select, shieldKeys } from "./dom.js";
+import { createTabs } from "./primitives.js";
 import { bytesOf } from "./link.js";
 import { createStudy, inflate } from "./lens_data.js";
 import { createHeads } from "./lens_heads.js";
@@ -33,34 +34,14 @@ function createBlocks(app, packed) {
 }
 
 /** Tabs over panels that are made when they are first shown. */
-function createTabs(names, make, changed) {
-  const group = uid("tab");
+function createPanels(names, make, changed) {
   const made = new Map();
-  const tabs = names.map(([name, text]) => button(text, () => show(name), { class: "wb-ln-tab", role: "tab", id: `${group}-${name}`, "aria-controls": `${group}-panel-${name}` }));
-  const panels = names.map(([name]) => el("div", { id: `${group}-panel-${name}`, role: "tabpanel", "aria-labelledby": `${group}-${name}`, hidden: true }));
-  const list = el("div", { class: "wb-ln-tabs", role: "tablist", "aria-label": "Panels" }, tabs);
-  let now = null;
-  function show(name, focus = false) {
-    now = name;
-    names.forEach(([other], i) => {
-      const on = other === name;
-      tabs[i].setAttribute("aria-selected", String(on));
-      tabs[i].tabIndex = on ? 0 : -1;
-      panels[i].hidden = !on;
-      if (on && focus) tabs[i].focus();
-      if (on && !made.has(name)) { made.set(name, make(name)); put(panels[i], made.get(name).element); }
-    });
+  const tabs = createTabs(names, "Panels of the lens", (name, place) => {
+    if (!made.has(name)) { made.set(name, make(name)); put(place, made.get(name).element); }
     changed(name);
     made.get(name).update();
-  }
-  list.addEventListener("keydown", (event) => {
-    const at = names.findIndex(([name]) => name === now);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: names.length - 1 }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    show(names[(to + names.length) % names.length][0], true);
   });
-  return { list, panels, show, now: () => now, current: () => made.get(now), close: () => made.forEach((panel) => panel.close()) };
+  return { ...tabs, current: () => made.get(tabs.now()), close: () => made.forEach((panel) => panel.close()) };
 }
 
 /** The choice of a head that all panels share. */
@@ -97,7 +78,7 @@ async function render({ model, el: host }) {
   app.blocks = source.blocks;
   const makers = { heads: createHeads, map: createMap, text: createText, sparsity: createSparsity, kv: createKv };
   const names = [["heads", "Heads"], ["map", "Map"], ["text", "Text"], ...(study.points.length ? [["sparsity", "Sparsity"]] : []), ...(study.kv ? [["kv", "KV cache"]] : [])];
-  const tabs = createTabs(names, (name) => makers[name](app), (name) => { root.dataset.panel = name; });
+  const tabs = createPanels(names, (name) => makers[name](app), (name) => { root.dataset.panel = name; });
   const choice = createHeadChoice(app);
   const alert = createAlert();
   const root = el("div", { class: "wb-studio wb-ln", role: "region", "aria-label": "Attention lens" },

@@ -1,6 +1,7 @@
 // A canvas of cells with a cursor: layers by heads, positions by methods. Cells are colours of values in [0, 1].
 
 import { el, put, uid } from "./dom.js";
+import { createReadout } from "./primitives.js";
 import { cividis, shade } from "./maths.js";
 import { stepInGrid } from "./lens_maths.js";
 
@@ -40,7 +41,7 @@ export function paintCells(canvas, columns, rows, value) {
 export function createGrid({ describe, act = null }) {
   const canvas = el("canvas", { class: "wb-ln-grid", role: act ? "application" : "img", tabindex: "0" });
   const spot = el("div", { class: "wb-ln-spot", "aria-hidden": "true", hidden: true });
-  const spoken = el("p", { class: "wb-readout", "aria-live": "polite" });
+  const spoken = createReadout();
   const stage = el("div", { class: "wb-ln-grid-stage" }, canvas, spot);
   let [columns, rows, place] = [1, 1, 0];
 

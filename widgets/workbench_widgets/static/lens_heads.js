@@ -1,6 +1,7 @@
 // All heads as small maps on one canvas: found by eye, by keys, or sorted by a metric.
 
-import { button, el, field, fillSelect, put, select, uid } from "./dom.js";
+import { button, el, field, fillSelect, put, select } from "./dom.js";
+import { createFallback, createReadout } from "./primitives.js";
 import { cividis } from "./maths.js";
 import { colourTable, orderBy, shrink, stepInGrid } from "./lens_maths.js";
 import { createAtlas } from "./lens_tiles.js";
@@ -15,16 +16,14 @@ export function createHeads(app) {
     "aria-label": `${study.layers} layers by ${study.heads} heads as small maps. Arrow keys move, Enter opens the map.` });
   const spot = el("div", { class: "wb-ln-spot", "aria-hidden": "true", hidden: true });
   const stage = el("div", { class: "wb-ln-heads-stage" }, canvas, spot);
-  const spoken = el("p", { class: "wb-readout", "aria-live": "polite" });
+  const spoken = createReadout();
   const axis = el("p", { class: "wb-faint" });
   const sort = select((name) => { sorted = name; arrange(); });
   const chips = el("div", { class: "wb-ln-chips", role: "group", "aria-label": "Kinds of heads to point out" });
-  const tableId = uid("heads");
-  const holder = el("div", { id: tableId, class: "wb-table-holder wb-ln-table", hidden: true, tabindex: "0", role: "region", "aria-label": "Heads, as a table" });
-  const toggle = button("Show as table", () => { holder.hidden = !holder.hidden; tabulate(); }, { class: "wb-button wb-quiet", "aria-expanded": "false", "aria-controls": tableId });
+  const fallback = createFallback("Heads, as a table", tabulate, "wb-ln-table");
   const element = el("div", { class: "wb-ln-panel" },
     el("div", { class: "wb-ln-bar" }, field("Order", sort), chips), stage,
-    el("div", { class: "wb-ln-foot" }, spoken, axis), el("div", null, toggle), holder);
+    el("div", { class: "wb-ln-foot" }, spoken, axis), fallback.toggle, fallback.holder);
   let [sorted, order, place, only, columns, size] = [null, [], 0, null, study.layers, 0];
   fillSelect(sort, [[null, "layers across, heads down"], ...study.metrics.map(([name]) => [name, `by ${name}`])], null);
 
@@ -39,7 +38,7 @@ export function createHeads(app) {
     place = placeOf(app.head);
     draw();
     point(place, false);
-    tabulate();
+    fallback.update();
   }
   function draw() {
     const [width, ratio] = [stage.clientWidth, window.devicePixelRatio || 1];
@@ -85,10 +84,7 @@ export function createHeads(app) {
     const n = headAt(at);
     if (speak || !spoken.textContent) spoken.textContent = study.told(n, sorted ? [sorted, "effective keys", "sink", "local"] : undefined);
   }
-  function tabulate() {
-    toggle.setAttribute("aria-expanded", String(!holder.hidden));
-    toggle.textContent = holder.hidden ? "Show as table" : "Hide table";
-    if (holder.hidden) return;
+  function tabulate(holder) {
     const names = study.metrics.map(([name]) => name);
     const values = names.map((name) => study.metric(name));
     const rows = order.map((n) => el("tr", null, el("th", { scope: "row" }, button(study.nameOf(n), () => app.open(n), { class: "wb-button wb-quiet", "aria-label": `Open head ${study.nameOf(n)}` })),

@@ -1,6 +1,7 @@
 // The map of one head: zoomed and panned to single tokens, tiles drawn over coarser ones, blocks of a pattern over all.
 
 import { button, el, field, fillSelect, select } from "./dom.js";
+import { createReadout } from "./primitives.js";
 import { cividis, percent } from "./maths.js";
 import { bitAt, colourTable, following, heldView, labelled, shown, sizeFor, tilesUnder, wholeView, zoomed } from "./lens_maths.js";
 import { createScale } from "./lens_grid.js";
@@ -16,7 +17,7 @@ export function createMap(app) {
   const length = study.tokens;
   const palette = cividis();
   const canvas = el("canvas", { class: "wb-ln-map", role: "application", tabindex: "0" });
-  const spoken = el("p", { class: "wb-readout", "aria-live": "polite" });
+  const spoken = createReadout();
   const note = el("p", { class: "wb-faint" });
   const scale = select((value) => { log = value !== "linear"; recolour(); });
   fillSelect(scale, [["log", "logarithmic"], ["linear", "linear"]], "log");

@@ -1,6 +1,7 @@
 // The text as tokens: shaded by what one of them looks at, or by how much later ones look at each.
 
 import { button, el, field, fillSelect, put, select, uid } from "./dom.js";
+import { createReadout } from "./primitives.js";
 import { percent } from "./maths.js";
 import { bytesOf } from "./link.js";
 import { shown } from "./lens_maths.js";
@@ -17,7 +18,7 @@ export function createText(app) {
   fillSelect(mode, [["query", "what the chosen token looks at"], ["received", "what later tokens look at, mean"]], "query");
   const pages = select((value) => turn(Number(value)));
   const sinks = el("input", { type: "checkbox", id: uid("sinks"), checked: true, onchange: () => shade() });
-  const spoken = el("p", { class: "wb-readout", "aria-live": "polite" });
+  const spoken = createReadout();
   const note = el("p", { class: "wb-faint" });
   const best = el("ol", { class: "wb-ln-best", "aria-label": "Tokens with the largest shares" });
   const many = Math.ceil(study.tokens / PAGE);

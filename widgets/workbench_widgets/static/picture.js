@@ -1,7 +1,8 @@
 // The picture of what is kept: layers from left to right, modules from top to bottom, one tile per weight matrix.
 
 import { cellAt, cividis, flat, mosaic, moduleMeans, moveCursor, percent, readout, shade } from "./maths.js";
-import { button, el, put, uid } from "./dom.js";
+import { el, put, uid } from "./dom.js";
+import { createFallback, createReadout } from "./primitives.js";
 
 const TABLE_OF_COLOURS = cividis();
 
@@ -52,28 +53,19 @@ export function createPicture() {
   const [labels, means, ticks] = ["wb-modules", "wb-means", "wb-ticks"].map((c) => el("div", { class: c, "aria-hidden": "true" }));
   const hint = el("span", { id: uid("hint"), class: "wb-visually-hidden",
     text: "Arrow keys move over layers and modules; the readout below says what is kept." });
-  const spoken = el("p", { class: "wb-readout", "aria-live": "polite" });
-  const tableId = uid("table");
-  const holder = el("div", { id: tableId, class: "wb-table-holder", hidden: true, tabindex: "0", role: "region", "aria-label": "Share kept, as a table" });
-  const toggle = button("Show as table", () => showTable(holder.hidden), { class: "wb-button wb-quiet", "aria-expanded": "false", "aria-controls": tableId });
+  const spoken = createReadout();
+  const fallback = createFallback("Share kept, as a table", (holder) => { if (now) put(holder, table(now.names, now.layers, now.kept)); });
   const waiting = el("p", { class: "wb-waiting" });
   const stage = el("div", { class: "wb-stage" }, canvas, cursorRing, waiting);
   const element = el("div", { class: "wb-picture" },
     el("div", { class: "wb-picture-grid" }, labels, stage, means, el("span", { class: "wb-axis", "aria-hidden": "true", text: "layer" }), ticks), hint,
-    el("div", { class: "wb-picture-foot" }, spoken, legend()), el("div", null, toggle), holder);
+    el("div", { class: "wb-picture-foot" }, spoken, legend()), fallback.toggle, fallback.holder);
   canvas.setAttribute("aria-describedby", hint.id);
 
   const buffer = document.createElement("canvas");
   let now = null;
   let cursor = { layer: 0, module: 0 };
   let image = null;
-
-  function showTable(open) {
-    holder.hidden = !open;
-    toggle.setAttribute("aria-expanded", String(open));
-    toggle.textContent = open ? "Hide table" : "Show as table";
-    if (open && now) put(holder, table(now.names, now.layers, now.kept));
-  }
 
   function point(at) {
     if (!now || !at) return;
@@ -119,7 +111,7 @@ export function createPicture() {
     resize();
     label(now);
     if (!cursorRing.hidden) point(cursor);
-    if (!holder.hidden) showTable(true);
+    fallback.update();
   }
 
   const under = (event) => {

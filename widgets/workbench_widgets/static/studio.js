@@ -2,7 +2,7 @@
 
 import { button, createAlert, el, field, fillSelect, put, select, shieldKeys } from "./dom.js";
 import { compact, duration } from "./maths.js";
-import { createTabs } from "./tabs.js";
+import { createTabs } from "./primitives.js";
 import { createInside } from "./inside.js";
 import { createExport } from "./export.js";
 
