@@ -261,11 +261,11 @@ last.reveal(speed.ratio)
 
 # %% [markdown]
 # Is it still the same model? Its perplexity says so, and so does a greedy answer. Int8 rounds; where two words are nearly
-# equally likely it may take the other one. But both compiled models hold the same numbers: they should say the same.
+# equally likely it may take the other one.
 
 # %%
 prompt = "Photosynthesis is the process"
-for variant in bench.variants:
+for variant in (bench.variants[-1], bench.variants[0]):
     text = bench.generate(prompt, variant=variant.number, max_new_tokens=16, detail=False).text
     print(f"perplexity {variant.after.perplexity:6.2f}  {variant.name:40} {text!r}")
 

@@ -20,7 +20,7 @@ from workbench_kernels._errors import KernelError, check_array, check_choice
 
 VALUES = ("fp32", "bf16", "int8")
 STORED = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8}
-ROWS = 1024  # that are rounded to bf16 at a time, which takes several times their memory
+ROWS = 1024  # that are rounded at a time, which takes several times their memory: an output head is large
 GROUP = 64  # inputs that share one scale where activations are int8
 
 
@@ -38,14 +38,9 @@ def from_bf16(raw: np.ndarray) -> np.ndarray:
 
 def quantise_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Int8 values ``[N, K]`` and float32 scales ``[N]`` with ``W ~ scale q``; a row of zeros has scale 0."""
-    # in place and without copies: an output head is a fifth of the default model
-    largest = np.maximum(weight.max(axis=1, initial=0), -weight.min(axis=1, initial=0))
-    scale = (largest / 127).astype(np.float32)
+    scale = (np.abs(weight).max(axis=1, initial=0) / 127).astype(np.float32)
     safe = np.where(scale > 0, scale, 1).astype(np.float32)
-    scaled = np.divide(weight, safe[:, None], dtype=np.float32)
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, -127, 127, out=scaled)
-    return scaled.astype(np.int8), scale
+    return np.clip(np.rint(weight / safe[:, None]), -127, 127).astype(np.int8), scale
 
 
 def round_inputs(x: np.ndarray, sees: str) -> np.ndarray:
@@ -177,15 +172,17 @@ def check_weight(weight: Any) -> np.ndarray:
 def encode(weight: np.ndarray, values: str) -> tuple[np.ndarray, np.ndarray]:
     """Raw values ``[N, K]`` in the storage type, and row scales ``[N]`` (empty unless int8)."""
     check_choice("values", values, VALUES)
-    if values == "int8":
-        return quantise_rows(weight)
-    nothing = np.empty(0, np.float32)
+    scale = np.empty(len(weight) if values == "int8" else 0, np.float32)
     if values == "fp32":
-        return weight, nothing
-    raw = np.empty(weight.shape, np.uint16)
+        return weight, scale
+    raw = np.empty(weight.shape, STORED[values])
     for first in range(0, len(weight), ROWS):
-        raw[first : first + ROWS] = to_bf16(weight[first : first + ROWS])
-    return raw, nothing
+        some = slice(first, first + ROWS)
+        if values == "int8":
+            raw[some], scale[some] = quantise_rows(weight[some])
+        else:
+            raw[some] = to_bf16(weight[some])
+    return raw, scale
 
 
 def decode(raw: np.ndarray, values: str, scale: np.ndarray) -> np.ndarray:
