@@ -300,6 +300,6 @@ def test_a_hundred_studios_leave_nothing_behind(made: Path) -> None:
             once()
         gc.collect()
     assert len(widget._instances) == widgets
-    assert threading.active_count() <= threads
+    assert threading.active_count() < threads + 10, "a leak would be one a studio; libraries start some of their own"
     assert memory.over_start_bytes < 20 << 20
     session.close()
