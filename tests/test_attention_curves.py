@@ -204,8 +204,6 @@ def test_needle_and_beyond_run_on_texts(monkeypatch):
         return np.full(len(ids) - first, lost[pattern.name]), 1.0
 
     monkeypatch.setattr(PatternContext, "losses", losses)
-    long = Tokens(tiny_tokens(1, 2048).ids, "numbers", "abc", (0, 10), "first")
-    monkeypatch.setattr("workbench.attention.patterns.claims.evaluation", lambda *_, **__: long)
     found = Beyond(longer=2.0)(given, "qwen-1m")
     assert found.status == HELD
     assert found.estimate == pytest.approx(math.exp(-1))
