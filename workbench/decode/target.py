@@ -179,9 +179,13 @@ class TransformersTarget(Target):
     @property
     def length(self) -> int:
         """Tokens in the cache."""
+        return self._held
+
+    @property
+    def _held(self) -> int:
+        """Rows of the cache."""
         return int(self.cache.get_seq_length())
 
-    @torch.no_grad()
     def _forward(self, ids: np.ndarray, parents: np.ndarray | None, last: bool, hidden: bool) -> Forward:
         before, device = self.length, self.module.device
         more: dict[str, Any] = {"logits_to_keep": 1} if last else {}
@@ -191,12 +195,18 @@ class TransformersTarget(Target):
             seen, depth = visible(parents)
             more["position_ids"] = torch.from_numpy(before + depth)[None].to(device)
             more["attention_mask"] = self._mask(seen, before)
+        return self._call(ids, hidden, more)
+
+    @torch.no_grad()
+    def _call(self, ids: np.ndarray, hidden: bool, more: dict[str, Any]) -> Forward:
+        """One call of the model; the cache is as it was if that fails."""
+        held = self._held
         try:
             with _listening(self.module.get_output_embeddings(), hidden) as heard:
-                inputs = torch.from_numpy(ids)[None].to(device)
+                inputs = torch.from_numpy(ids)[None].to(self.module.device)
                 out = self.module(inputs, past_key_values=self.cache, use_cache=True, **more)
         except BaseException:  # an interrupted pass leaves layers of different lengths
-            _cut(self.cache, before)
+            _cut(self.cache, held)
             raise
         self._newest = ids.size
         state = heard[0][0].float().cpu().numpy() if hidden else None
@@ -211,7 +221,7 @@ class TransformersTarget(Target):
         return mask[None, None].to(self.module.device)
 
     def _gather(self, rows: Sequence[int]) -> None:
-        start = self.length - self._newest
+        start = self._held - self._newest
         index = torch.tensor([start + r for r in rows], device=self.module.device)
         for layer in _layers(self.cache):
             for states in (layer.keys, layer.values):

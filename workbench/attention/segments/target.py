@@ -19,7 +19,7 @@ from workbench.attention.rotating import Rotation
 from workbench.attention.segments._method import SegmentMethod, resolve
 from workbench.attention.segments.layout import Block, Layout, Segments, Text
 from workbench.attention.segments.shelf import Layers, Shelf, States
-from workbench.decode.target import Forward, TransformersTarget, _cut, _layers, _listening
+from workbench.decode.target import Forward, TransformersTarget, _cut, _layers
 from workbench.decode.tree import visible
 from workbench.errors import ArgumentError, ModelError
 from workbench.jobs import Progress
@@ -66,10 +66,6 @@ class SegmentedTarget(TransformersTarget):
         return self._held - self._rows
 
     @property
-    def _held(self) -> int:
-        return int(self.cache.get_seq_length())
-
-    @property
     def mask(self) -> np.ndarray:
         """Bool [S, S]: whether a token of the prompt (row) sees another; see `Layout.mask`."""
         return self.layout.mask
@@ -79,7 +75,6 @@ class SegmentedTarget(TransformersTarget):
         """Int64 [S]: of the prompt's tokens."""
         return self.layout.positions
 
-    @torch.no_grad()
     def _forward(self, ids: np.ndarray, parents: np.ndarray | None, last: bool, hidden: bool) -> Forward:
         held, device = self._held, self.module.device
         depth = np.arange(ids.size)
@@ -88,23 +83,7 @@ class SegmentedTarget(TransformersTarget):
             seen, depth = visible(parents)
             more["attention_mask"] = self._mask(seen, held)
         more["position_ids"] = torch.from_numpy(held + self._shift + depth)[None].to(device)
-        try:
-            with _listening(self.module.get_output_embeddings(), hidden) as heard:
-                inputs = torch.from_numpy(ids)[None].to(device)
-                out = self.module(inputs, past_key_values=self.cache, use_cache=True, **more)
-        except BaseException:  # an interrupted pass leaves layers of different lengths
-            _cut(self.cache, held)
-            raise
-        self._newest = ids.size
-        state = heard[0][0].float().cpu().numpy() if hidden else None
-        return Forward(out.logits[0].float().cpu().numpy(), state)
-
-    def _gather(self, rows: Sequence[int]) -> None:
-        start = self._held - self._newest
-        for layer in _layers(self.cache):
-            for states in (layer.keys, layer.values):
-                index = torch.tensor([start + r for r in rows], device=states.device)
-                states[:, :, start : start + len(rows)] = states.index_select(2, index)
+        return self._call(ids, hidden, more)
 
     def crop(self, length: int = 0) -> None:
         """Forget all but the first ``length`` tokens behind the parts.
