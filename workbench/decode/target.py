@@ -11,8 +11,7 @@ runs on both.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from workbench.decode._cache import cached_layers, cut, listening
 from workbench.decode.tree import visible
 from workbench.errors import ArgumentError, ModelError
 from workbench.execute.compiled import Compiled
@@ -202,11 +202,11 @@ class TransformersTarget(Target):
         """One call of the model; the cache is as it was if that fails."""
         held = self._held
         try:
-            with _listening(self.module.get_output_embeddings(), hidden) as heard:
+            with listening(self.module.get_output_embeddings(), hidden) as heard:
                 inputs = torch.from_numpy(ids)[None].to(self.module.device)
                 out = self.module(inputs, past_key_values=self.cache, use_cache=True, **more)
         except BaseException:  # an interrupted pass leaves layers of different lengths
-            _cut(self.cache, held)
+            cut(self.cache, held)
             raise
         self._newest = ids.size
         state = heard[0][0].float().cpu().numpy() if hidden else None
@@ -223,7 +223,7 @@ class TransformersTarget(Target):
     def _gather(self, rows: Sequence[int]) -> None:
         start = self._held - self._newest
         index = torch.tensor([start + r for r in rows], device=self.module.device)
-        for layer in _layers(self.cache):
+        for layer in cached_layers(self.cache):
             for states in (layer.keys, layer.values):
                 states[:, :, start : start + len(rows)] = states.index_select(2, index.to(states.device))
 
@@ -231,7 +231,7 @@ class TransformersTarget(Target):
         """Forget all but the first ``length`` tokens."""
         if not 0 <= length <= self.length:
             raise ArgumentError(f"length={length}: the cache holds {self.length} tokens")
-        _cut(self.cache, length)
+        cut(self.cache, length)
 
 
 class CompiledTarget(Target):
@@ -282,29 +282,3 @@ def as_target(model: Any) -> Target:
         model.crop()
         return model
     return CompiledTarget(model) if isinstance(model, Compiled) else TransformersTarget(as_lm(model))
-
-
-def _layers(cache: DynamicCache) -> list[Any]:
-    """Those that hold anything."""
-    layers: list[Any] = list(cache.layers)
-    return [layer for layer in layers if layer.is_initialized]
-
-
-def _cut(cache: DynamicCache, length: int) -> None:
-    for layer in _layers(cache):
-        if layer.keys.shape[-2] > length:
-            layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
-
-
-@contextmanager
-def _listening(head: torch.nn.Module, wanted: bool) -> Iterator[list[torch.Tensor]]:
-    """What the output head is given, while the block runs."""
-    heard: list[torch.Tensor] = []
-    if not wanted:
-        yield heard
-        return
-    hook = head.register_forward_pre_hook(lambda _module, args: heard.append(args[0]))
-    try:
-        yield heard
-    finally:
-        hook.remove()

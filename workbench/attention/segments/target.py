@@ -19,7 +19,8 @@ from workbench.attention.rotating import Rotation
 from workbench.attention.segments._method import SegmentMethod, resolve
 from workbench.attention.segments.layout import Block, Layout, Segments, Text
 from workbench.attention.segments.shelf import Layers, Shelf, States
-from workbench.decode.target import Forward, TransformersTarget, _cut, _layers
+from workbench.decode._cache import cached_layers, cut
+from workbench.decode.target import Forward, TransformersTarget
 from workbench.decode.tree import visible
 from workbench.errors import ArgumentError, ModelError
 from workbench.jobs import Progress
@@ -95,7 +96,7 @@ class SegmentedTarget(TransformersTarget):
         """
         if not 0 <= length <= self.length:
             raise ArgumentError(f"length={length}: there are {self.length} tokens behind the parts")
-        _cut(self.cache, self._rows + length)
+        cut(self.cache, self._rows + length)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return render.bundle(self.layout.to_text(), self.layout.to_html())
@@ -205,7 +206,7 @@ def _block(lm: LM, block: Block, start: int, seen: Sequence[Layers]) -> Layers:
     ids = torch.tensor([block.ids], device=lm.module.device)
     places = torch.arange(start, start + len(block.ids), device=lm.module.device)[None]
     lm.module(ids, position_ids=places, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    layers = _layers(cache)
+    layers = cached_layers(cache)
     if not layers or any(layer.keys.shape[2] != rows + len(block.ids) for layer in layers):
         raise ModelError(f"{type(lm.module).__name__} does not cache keys and values of all tokens: blocks need them")
     return [(layer.keys[:, :, rows:].clone(), layer.values[:, :, rows:].clone()) for layer in layers]

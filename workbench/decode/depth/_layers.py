@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from workbench.decode._cache import listening
 from workbench.decode.depth.lens import TunedLens
-from workbench.decode.target import CompiledTarget, Forward, TransformersTarget, _listening, visible
+from workbench.decode.target import CompiledTarget, Forward, TransformersTarget, visible
 from workbench.errors import ArgumentError, ModelError
 from workbench.execute.compiled import Compiled
 from workbench.models import LM, as_lm
@@ -137,7 +138,7 @@ class DepthTarget(TransformersTarget):
         try:
             if layer and count < ids.size:
                 self._pass(ids, parents, slice(count, None), (0, layer), head=False)
-            with _listening(self.module.get_output_embeddings(), hidden) as heard:
+            with listening(self.module.get_output_embeddings(), hidden) as heard:
                 logits = self._pass(ids, parents, slice(0, None), (layer, self.depth), last=last)
         except BaseException:
             self.crop(before)
