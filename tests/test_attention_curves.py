@@ -10,12 +10,12 @@ import torch
 
 from workbench.attention import watched
 from workbench.attention.patterns import curves, registry, resolve, sparse_prefill
-from workbench.attention.patterns._passes import states
 from workbench.attention.patterns.claims import Beyond, Divergence, FoundAnew, Needle, PatternContext, Recall
 from workbench.claims import HELD, NOT_HELD, claims
 from workbench.data import Text, Tokens
 from workbench.errors import ArgumentError, Cancelled
 from workbench.jobs import Progress
+from workbench.measure._head import split_head
 from workbench.models import LM
 from workbench.testing import tiny_lm, tiny_tokenizer, tiny_tokens
 
@@ -108,11 +108,11 @@ def test_models_that_make_logits_in_their_own_way():
             lm = tiny_lm(family)
         except ArgumentError:
             continue
-        ids = tiny_tokens(1, 20).ids[0]
-        read, logits = states(lm, ids)
+        ids = torch.from_numpy(tiny_tokens(1, 20).ids)
+        read, logits = split_head(lm.module, ids[:, :8])
         with torch.no_grad():
-            true = lm.module(torch.from_numpy(ids)[None]).logits[0]
-            assert torch.allclose(logits(read()), true, atol=1e-4)
+            true = lm.module(ids).logits[0]
+            assert torch.allclose(logits(read(ids)), true, atol=1e-4)
 
 
 def test_errors_and_cancelling():

@@ -27,6 +27,7 @@ from workbench import render
 from workbench.data import Tokens, check_disjoint
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
+from workbench.measure._head import split_head
 from workbench.measure._statistics import mean_interval
 from workbench.models import as_lm
 from workbench.results import Provenance, Result
@@ -230,24 +231,8 @@ def _window_nll(logits: Logits, ids: torch.Tensor) -> float:
 
 def _logits(module: Any, probe: torch.Tensor) -> Logits:
     """How to get logits ``[tokens, vocabulary]`` in chunks: through the bare head where that is the same."""
-    base, head = getattr(module, "base_model", module), module.get_output_embeddings()
-    config = module.config.get_text_config()
-    cap = getattr(config, "final_logit_softcapping", None)
-
-    def lean(ids: torch.Tensor) -> Iterator[torch.Tensor]:
-        hidden = base(input_ids=ids, use_cache=False)[0][0]
-        for chunk in hidden.split(CHUNK):
-            out = head(chunk)
-            yield cap * torch.tanh(out / cap) if cap else out
-
-    def full(ids: torch.Tensor) -> Iterator[torch.Tensor]:
-        yield module(input_ids=ids, use_cache=False).logits[0]
-
-    if base is module or head is None:
-        return full
-    probe = probe.to(module.device)
-    a, b = torch.cat(list(lean(probe))).float(), next(full(probe)).float()
-    return lean if a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-3) else full
+    states, logits = split_head(module, probe)
+    return lambda ids: map(logits, states(ids).split(CHUNK))
 
 
 def _check_vocabulary(rows: int, tokens: Tokens) -> None:

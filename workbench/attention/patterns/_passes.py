@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from workbench.attention.patterns._pattern import Pattern, attend, blocks
 from workbench.attention.watching import Passing, watched
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
+from workbench.measure._head import split_head
 from workbench.models import LM
 
 CHUNK, _PROBE = 256, 8
@@ -79,7 +79,8 @@ class Passes:
         self.kept = [Kept.empty(layers, heads, self.count) for _ in patterns]
         self.done, self.total = 0, layers * (1 + again)
         self.aside = 0.0
-        self._states, self.logits = states(lm, tokens)
+        self._ids = torch.from_numpy(tokens)[None]
+        self._states, self.logits = split_head(lm.module, self._ids[:, :_PROBE])
 
     def dense(self) -> tuple[torch.Tensor, float]:
         """Final states ``[S, X]`` and seconds of the pass, with all blocks by the kernel; fills `kept` meanwhile."""
@@ -115,7 +116,7 @@ class Passes:
 
         self.aside, start = 0.0, time.perf_counter()
         with torch.no_grad(), watched(self.lm, counted):
-            found = self._states()
+            found = self._states(self._ids)
         return found, time.perf_counter() - start - self.aside
 
     def _dense(self, passing: Passing) -> torch.Tensor:
@@ -132,27 +133,3 @@ class Passes:
             kept.packed[passing.layer] = np.packbits(masks[:, lower], axis=1)
         self.aside += time.perf_counter() - begun
         return found
-
-
-def states(lm: LM, tokens: np.ndarray) -> tuple[Callable[[], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]:
-    """How to read a text to its final states ``[S, X]``, and how to make logits of some of them.
-
-    Final states are small where logits are not; where a model makes its logits in its own way, they are the states.
-    """
-    module: Any = lm.module
-    base, head = getattr(module, "base_model", module), module.get_output_embeddings()
-    cap = getattr(module.config.get_text_config(), "final_logit_softcapping", None)
-    ids = torch.from_numpy(tokens)[None]
-
-    def logits(part: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = head(part)
-        return cap * torch.tanh(found / cap) if cap else found
-
-    if base is not module and head is not None:
-        with torch.no_grad():
-            short = ids[:, :_PROBE]
-            own = logits(base(input_ids=short, use_cache=False)[0][0])
-            true = module(input_ids=short, use_cache=False).logits[0]
-        if own.shape == true.shape and torch.allclose(own.float(), true.float(), rtol=1e-3, atol=1e-3):
-            return lambda: base(input_ids=ids, use_cache=False)[0][0], logits
-    return lambda: module(input_ids=ids, use_cache=False).logits[0], lambda part: part
