@@ -239,6 +239,19 @@ def test_the_comparison_knows_what_nothing_beats(kept):
     assert "<svg" in compared.to_html()
 
 
+def test_the_comparison_tells_compiled_code_from_zeros(kept):
+    kept.prune(method="magnitude", sparsity=0.5, speed=False)
+    sparse = kept.compile("auto", "fp32", variant=1)
+    assert np.isnan([r.alike for r in kept.compare().rows]).all()
+    assert "Compile dense with the same values" in kept.compare().note
+    other, alone = kept.compile("dense", "int8", variant=0), kept.compile("dense", "fp32", variant=0)
+    rows = {r.number: r for r in kept.compare().rows}
+    assert rows[sparse.number].alike == sparse.speed.decode.ratio / alone.speed.decode.ratio
+    assert (rows[other.number].alike, rows[alone.number].alike) == (1, 1)
+    assert np.isnan(rows[1].alike)
+    assert "what the zeros bring by themselves" in kept.compare().to_html()
+
+
 def test_the_whole_session_as_python_in_a_fresh_process(tmp_path, lm):
     workbench.save(lm, tmp_path / "model")
     model = workbench.load(tmp_path / "model")

@@ -42,7 +42,7 @@ def table(session: Session) -> dict[str, Any]:
     names = list(ComparedRow.__dataclass_fields__)
     rows = [{name: getattr(row, name) for name in names} for row in compared.rows]
     best = {against: list(compared.pareto(against)) for against in ("decode", "weight_bytes")}
-    return json_ready({"rows": rows, "best": best})
+    return json_ready({"rows": rows, "best": best, "note": compared.note})
 
 
 def recipe(desk: Desk) -> dict[str, Any]:

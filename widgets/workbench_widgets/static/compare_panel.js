@@ -7,15 +7,16 @@ import { createInside, createPanel } from "./inside.js";
 import { createScatter } from "./scatter.js";
 
 const COLUMNS = ["", "variant", "perplexity", "× dense [95 %]", "weights", "zero", "prefill", "decode", "ms/token"];
+const ALIKE = "× compiled dense"; // a column only where it says something
 const times = (r) => (Number.isFinite(r) && r !== null ? `${r.toFixed(2)}×` : "–");
 const known = (v) => (v === null || v === undefined ? NaN : v);
 
 function createTable(pick) {
   const group = uid("compared");
-  const body = el("tbody");
-  const element = el("div", { class: "wb-scroll", tabindex: "0", role: "region", "aria-label": "Comparison" }, el("table", { class: "wb-variants" },
-    el("thead", null, el("tr", null, COLUMNS.map((c) => (c ? el("th", { scope: "col", text: c }) : el("td"))))), body));
-  function row(r, selected, best, live) {
+  const [head, body, note] = [el("tr"), el("tbody"), el("p", { class: "wb-faint" })];
+  const element = el("div", null, el("div", { class: "wb-scroll", tabindex: "0", role: "region", "aria-label": "Comparison" },
+    el("table", { class: "wb-variants" }, el("thead", null, head), body)), note);
+  function row(r, selected, best, live, alike) {
     const input = el("input", { type: "radio", name: group, value: String(r.number), "aria-label": r.name, disabled: !live, onchange: () => pick(r.number) });
     input.checked = r.number === selected;
     const spread = r.number && known(r.low) ? ` [${significant(r.low)}, ${significant(r.high)}]` : "";
@@ -23,12 +24,16 @@ function createTable(pick) {
       el("th", { scope: "row" }, r.name, best.includes(r.number) ? el("span", { class: "wb-tag", text: "not beaten" }) : null),
       el("td", { text: significant(known(r.perplexity)) }), el("td", null, significant(known(r.ratio)), el("span", { class: "wb-faint", text: spread })),
       el("td", { text: bytes(r.weight_bytes) }), el("td", { text: percent(r.sparsity, 0) }), el("td", { text: times(r.prefill) }), el("td", { text: times(r.decode) }),
-      el("td", { text: r.decode_ms ? significant(r.decode_ms) : "–" }));
+      el("td", { text: r.decode_ms ? significant(r.decode_ms) : "–" }), alike ? el("td", { text: times(r.alike) }) : null);
   }
   function update({ table, selected, live }) {
     const focused = body.contains(document.activeElement) ? document.activeElement.value : null;
     const best = table.rows.length > 1 ? table.best.decode.filter((n) => table.rows.find((r) => r.number === n)) : [];
-    put(body, table.rows.map((r) => row(r, selected, best, live)));
+    const alike = table.rows.some((r) => Number.isFinite(r.alike));
+    put(head, [...COLUMNS, ...(alike ? [ALIKE] : [])].map((c) => (c ? el("th", { scope: "col", text: c }) : el("td"))));
+    put(body, table.rows.map((r) => row(r, selected, best, live, alike)));
+    note.textContent = table.note;
+    note.hidden = !table.note;
     if (focused !== null) body.querySelector(`input[value="${focused}"]`)?.focus();
   }
   return { element, update };
