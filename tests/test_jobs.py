@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 from torch import nn
+from workbench_kernels import _jit
 
 from workbench.errors import ArgumentError, Cancelled
 from workbench.jobs import Job, Progress, Step
@@ -217,3 +218,31 @@ def test_jobs_run_side_by_side():
     barrier = threading.Barrier(3, timeout=5)
     jobs = [Job(lambda progress: barrier.wait()) for _ in range(3)]
     assert sorted(job.result() for job in jobs) == [0, 1, 2]
+
+
+def test_kernels_that_are_compiled_are_told_and_a_job_stops_between_two(monkeypatch, tmp_path):
+    monkeypatch.setattr(_jit, "folder", lambda: tmp_path)  # nothing is there: everything is compiled
+
+    @_jit.kernel
+    def first(x):
+        return x + 1
+
+    @_jit.kernel
+    def second(x):
+        return first(x) + 1
+
+    steps, wanted = [], []
+
+    def heard(step):
+        steps.append((step.what, step.done, step.total))
+        if wanted:
+            wanted.pop().cancel()
+
+    stopped = Job(lambda progress: second(1), listener=lambda step: (wanted.append(stopped), heard(step)))
+    with pytest.raises(Cancelled):
+        stopped.result()
+    assert steps == [("compiling kernels, once", 1, 0)]  # not the one inside it
+    steps.clear()
+    assert Job(lambda progress: second(1), listener=heard).result() == 3
+    assert [done for _, done, _ in steps] == [1, 2]
+    assert second(2) == 4  # compiled; nobody is told any more

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
+from workbench_kernels.compiling import told
 
 from workbench.errors import ArgumentError, Cancelled
 
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One progress report: ``done`` of ``total`` units of ``what``, after ``seconds``."""
+    """One progress report: ``done`` of ``total`` units of ``what`` (0: nobody knows), after ``seconds``."""
 
     what: str
     done: int
@@ -72,6 +73,12 @@ class Progress:
     def cancelled(self) -> bool:
         """Whether `cancel` was called."""
         return self._cancel.is_set()
+
+    @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Report every kernel that is compiled inside the block, and stop between two of them."""
+        with told(lambda count: self.step("compiling kernels, once", count, 0)):
+            yield
 
     @contextmanager
     def interrupting(self, module: torch.nn.Module) -> Iterator[None]:
@@ -134,7 +141,8 @@ class Job(Generic[T]):
 
     def _run(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
-            self._value = function(*args, progress=self.progress, **kwargs)
+            with self.progress.compiling():
+                self._value = function(*args, progress=self.progress, **kwargs)
             self.state = "done"
         except Cancelled:
             self.state = "cancelled"

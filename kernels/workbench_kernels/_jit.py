@@ -22,6 +22,7 @@ import numba
 from numba.core import config
 from numba.core.caching import Cache, CompileResultCacheImpl, _CacheLocator
 
+from workbench_kernels import compiling
 from workbench_kernels._cpu import features
 
 OPTIONS = {"nogil": True, "error_model": "numpy"}
@@ -124,6 +125,13 @@ class _DiskCache(Cache):
     def __init__(self, function: Any) -> None:
         super().__init__(function)
         self._cache_file = _Entries(Path(self._cache_path), self._impl.filename_base)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What was compiled before; where there is nothing, it is compiled next, and whoever wants to know is told."""
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            compiling.tell()
+        return found
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig, codegen.magic_tuple(), identity(self._py_func)

@@ -156,7 +156,7 @@ class _Run:
         if not due:
             return
         self._told = now
-        inside = 0.0 if stage is not None else step.fraction
+        inside = 0.0 if stage is not None or not step.total else step.fraction
         text = self.what if stage is not None or step.what == "found" else self._words(step)
         state = {"state": "running", "text": text, "fraction": (self._part + inside) / self._parts}
         if step.what == "found":  # a result between two parts, no progress of its own
@@ -166,7 +166,7 @@ class _Run:
         self._runner.hear(self, {"kind": self.kind, **state}, partial)
 
     def _words(self, step: Step) -> str:
-        inner = f"{step.what} {step.done} of {step.total}"
+        inner = f"{step.what} {step.done} of {step.total}" if step.total else f"{step.what}: {step.done} so far"
         return f"{self.what}: {inner}" if self.what else inner
 
     def _ended(self, job: Job[Any]) -> None:

@@ -78,12 +78,13 @@ class ProgressLine:
         """Show one step."""
         now = time.monotonic()
         new, pause = step.what != self._what, 0.1 if self._terminal else LINE_SECONDS
-        if not new and step.done < step.total and now - self._last < pause:
+        if not new and (step.done < step.total or not step.total) and now - self._last < pause:
             return
         if not (self._terminal or new) and now - self._last < pause:
             return  # the end of a stage needs no line of its own in a log
         self._what, self._last, self._drawn = step.what, now, True
-        text = f"{step.what}: {step.fraction:4.0%}, {step.seconds:.0f} s"
+        share = f"{step.fraction:4.0%}" if step.total else f"{step.done} so far"
+        text = f"{step.what}: {share}, {step.seconds:.0f} s"
         self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
         self._stream.flush()
 

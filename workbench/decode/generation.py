@@ -122,7 +122,8 @@ def generate(
         progress=progress,
     )  # fmt: skip
     try:
-        chosen.decode(run)
+        with run.progress.compiling():
+            chosen.decode(run)
     finally:
         target.crop()
     text, tokens = run.answer()
