@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForC
 
 import workbench
 from workbench.attention.segments import SegmentMethod, Segments, Shelf, read, registry, resolve
-from workbench.attention.segments._method import Part
+from workbench.attention.segments._method import METHODS, Part
 from workbench.attention.segments._questions import Town, choices, orders
 from workbench.attention.segments.claims import BetterThanInLine, SameInEveryOrder, SegmentContext, likelihoods
 from workbench.claims import claims
@@ -270,10 +271,12 @@ def test_pictures(lm: LM) -> None:
     assert 'width="167"' in large.layout.picture()  # 500 tokens in cells of three
 
 
+@dataclass(frozen=True)
 class _InLine(SegmentMethod):
     """Not a set at all: parts one after the other, each sees those before it."""
 
     name = "in-line"
+    canonical: bool = True  # as `SetPrompt` has it, which the claim sets
 
     def place(self, before: int, parts: Any, edges: Any) -> list[Part]:
         del edges
@@ -281,13 +284,13 @@ class _InLine(SegmentMethod):
         return [Part(n, starts[n], tuple(range(n))) for n in range(len(parts))]
 
 
-def test_the_claim_of_sets_can_fail(lm: LM) -> None:
+def test_the_claim_of_sets_can_fail(lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     check, context = SameInEveryOrder(questions=3), SegmentContext(lm, lm)
     found = check(context, "set-prompt")
     assert "changed for 0 of 3 questions" in found.note
     assert abs(found.estimate) < 0.05
-    line: Any = _InLine()
-    wrong = check(context, line)
+    monkeypatch.setitem(METHODS.known, "in-line", _InLine)
+    wrong = check(context, "in-line")
     assert wrong.status == "not held"
     assert "changed for 3 of 3 questions" in wrong.note
     assert wrong.estimate == pytest.approx(0, abs=1e-6)  # it is the plain prompt

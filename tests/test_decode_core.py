@@ -381,7 +381,7 @@ def test_cancelling_leaves_the_cache_empty() -> None:
         ({"stop": ["x", ""]}, "stop holds an empty text"),
         ({"method": "gredy"}, "did you mean 'greedy'"),
         ({"method": "prompt-lookup", "draft_token": 3}, "draft_tokens"),
-        ({"method": resolve("greedy"), "match": "latest"}, "give hyper-parameters to the decoder itself"),
+        ({"method": resolve("greedy"), "match": "latest"}, "give hyper-parameters to the decoding method itself"),
         ({"temperature": -0.5}, "temperature=-0.5"),
     ],
 )

@@ -138,7 +138,7 @@ def test_the_method_of_the_guide_keeps_the_rules(tmp_path, monkeypatch):
     (code,) = python_blocks(CONTRIBUTING)
     (tmp_path / "guide_obd.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(_method, "_METHODS", dict(_method._METHODS))
+    monkeypatch.setattr(_method.METHODS, "known", dict(_method.METHODS.known))
     try:
         importlib.import_module("guide_obd")
         check_method("obd")

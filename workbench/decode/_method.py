@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from workbench._citation import Citation
-from workbench._registry import choose, enter
+from workbench._registry import Registry
 from workbench.decode.sampling import Sampler
 from workbench.decode.target import Target, as_target
-from workbench.errors import ArgumentError, unknown
+from workbench.errors import unknown
 
 if TYPE_CHECKING:
     from workbench.decode.run import Run
@@ -87,8 +87,9 @@ class Decoder(ABC):
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
 
+DECODERS: Registry[Decoder] = Registry(Decoder, "decoding method", ("name", "title", "family", "formula"))
+registry, resolve = DECODERS.classes, DECODERS.resolve
 D = TypeVar("D", bound=type[Decoder])
-_DECODERS: dict[str, type[Decoder]] = {}
 
 
 def decoder(cls: D) -> D:
@@ -103,28 +104,7 @@ def decoder(cls: D) -> D:
         raise unknown("family", cls.family, FAMILIES)
     if cls.promises not in PROMISES:
         raise unknown("promise", cls.promises, PROMISES)
-    enter(cls, _DECODERS, "decoder", ("name", "title", "family", "formula"))
-    return cls
-
-
-def registry() -> Mapping[str, type[Decoder]]:
-    """All registered decoders by name."""
-    return dict(_DECODERS)
-
-
-def resolve(chosen: str | Decoder, parameters: Mapping[str, Any] | None = None) -> Decoder:
-    """A decoder from its name with its hyper-parameters, or from an instance.
-
-    Raises
-    ------
-    ArgumentError
-        If the name or a hyper-parameter is unknown.
-    """
-    if isinstance(chosen, Decoder):
-        if parameters:
-            raise ArgumentError(f"{', '.join(parameters)}: give hyper-parameters to the decoder itself, or its name")
-        return chosen
-    return choose(chosen, _DECODERS, "decoding method", parameters)
+    return DECODERS.register(cls)
 
 
 def decoders(family: str | None = None) -> tuple[type[Decoder], ...]:
@@ -137,7 +117,7 @@ def decoders(family: str | None = None) -> tuple[type[Decoder], ...]:
     """
     if family is not None and family not in FAMILIES:
         raise unknown("family", family, FAMILIES)
-    found = (d for d in _DECODERS.values() if family in (None, d.family))
+    found = (d for d in DECODERS.values() if family in (None, d.family))
     return tuple(sorted(found, key=lambda d: (FAMILIES.index(d.family), d.name)))
 
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 
 from workbench._citation import Citation
-from workbench._registry import choose, enter
+from workbench._registry import Registry
 from workbench.architecture import Architecture, matrix
 from workbench.data import Tokens
 from workbench.jobs import Progress
@@ -175,32 +175,8 @@ class LayerMethod(Method):
         """Score every layer: float64 ``[layers]``, higher = keep; ``inf`` = never remove."""
 
 
-M = TypeVar("M", bound=type[Method])
-_METHODS: dict[str, type[Method]] = {}
-
-
-def method(cls: M) -> M:
-    """Register a method class under its name.
-
-    Raises
-    ------
-    ArgumentError
-        If the name is taken or something that every method must say is missing.
-    """
-    enter(cls, _METHODS, "method", ("name", "title", "family", "units", "formula"))
-    return cls
-
-
-def registry() -> Mapping[str, type[Method]]:
-    """All registered method classes by name."""
-    return dict(_METHODS)
-
-
-def resolve(chosen: str | Method, parameters: Mapping[str, Any] | None = None) -> Method:
-    """A method instance from its name (with its hyper-parameters) or from an instance."""
-    if isinstance(chosen, Method):
-        return chosen
-    return choose(chosen, _METHODS, "method", parameters)
+METHODS: Registry[Method] = Registry(Method, "method", ("name", "title", "family", "units", "formula"))
+method, registry, resolve = METHODS.register, METHODS.classes, METHODS.resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,5 +219,5 @@ def methods() -> tuple[MethodInfo, ...]:
             default_repair=c.repair,
             parameters=c().parameters,
         )
-        for c in sorted(_METHODS.values(), key=order)
+        for c in sorted(METHODS.values(), key=order)
     )

@@ -14,8 +14,9 @@ from typing import ClassVar
 
 import torch
 
+from workbench._registry import Registry
 from workbench.architecture import Architecture, matrix
-from workbench.errors import ArgumentError, unknown
+from workbench.errors import ArgumentError
 from workbench.prune._ranking import Entry, take, threshold_counts
 from workbench.prune.statistics import Statistics
 
@@ -262,13 +263,7 @@ def lowest_units(scores: torch.Tensor, count: int) -> torch.Tensor:
     return order[:count].sort().values.cpu()
 
 
-ALLOCATIONS: dict[str, type[Allocation]] = {c.name: c for c in (Uniform, Global, Standardised)}
-
-
-def resolve_allocation(chosen: str | Allocation) -> Allocation:
-    """An allocation from its name or an instance."""
-    if isinstance(chosen, Allocation):
-        return chosen
-    if chosen not in ALLOCATIONS:
-        raise unknown("allocation", chosen, ALLOCATIONS)
-    return ALLOCATIONS[chosen]()
+ALLOCATIONS: Registry[Allocation] = Registry(Allocation, "allocation", ("name",))
+resolve_allocation = ALLOCATIONS.resolve
+for _one in (Uniform, Global, Standardised):
+    ALLOCATIONS.register(_one)

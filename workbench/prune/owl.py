@@ -80,4 +80,4 @@ def _clip(shares: torch.Tensor, most: torch.Tensor, budget: int) -> torch.Tensor
     return torch.minimum(shares, most)
 
 
-ALLOCATIONS[OWL.name] = OWL
+ALLOCATIONS.register(OWL)

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 import torch
 
-from workbench.errors import ArgumentError, ModelError, unknown
+from workbench._registry import Registry
+from workbench.errors import ArgumentError, ModelError
 from workbench.prune import _obs
 from workbench.prune.statistics import SiteStatistics
 
@@ -149,13 +150,7 @@ def _need(inputs: SiteStatistics | None, name: str) -> SiteStatistics:
     return inputs
 
 
-REPAIRS: dict[str, type[Repair]] = {c.name: c for c in (NoRepair, BiasCompensation, LeastSquares, SparseGPTUpdate)}
-
-
-def resolve_repair(chosen: str | Repair) -> Repair:
-    """A repair from its name or an instance."""
-    if isinstance(chosen, Repair):
-        return chosen
-    if chosen not in REPAIRS:
-        raise unknown("repair", chosen, REPAIRS)
-    return REPAIRS[chosen]()
+REPAIRS: Registry[Repair] = Registry(Repair, "repair", ("name",))
+resolve_repair = REPAIRS.resolve
+for _one in (NoRepair, BiasCompensation, LeastSquares, SparseGPTUpdate):
+    REPAIRS.register(_one)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench import data
+from workbench._registry import Registry
 from workbench.data import Text, Tokens
-from workbench.errors import ArgumentError, DataError, unknown
+from workbench.errors import ArgumentError, DataError
 from workbench.jobs import Progress
 from workbench.models import LM, as_lm
 from workbench.prune._method import resolve
@@ -59,8 +60,8 @@ def repeat(
         recipe.sparsity,
         pattern=None if recipe.pattern == "unstructured" else recipe.pattern,
         units=recipe.units,
-        allocation=_stage(ALLOCATIONS, "allocation", recipe.allocation),
-        repair=_stage(REPAIRS, "repair", recipe.repair),
+        allocation=_stage(ALLOCATIONS, recipe.allocation),
+        repair=_stage(REPAIRS, recipe.repair),
         calibration=_windows(lm, recipe, calibration),
         of=recipe.of,
         propagate=recipe.propagate,
@@ -77,12 +78,9 @@ def repeat(
     return again
 
 
-def _stage(known: Mapping[str, type], kind: str, said: Mapping[str, Any]) -> Any:
+def _stage(known: Registry[Any], said: Mapping[str, Any]) -> Any:
     given = dict(said)
-    name = given.pop("name", "")
-    if name not in known:
-        raise unknown(kind, name, known)
-    return known[name](**given)
+    return known.resolve(given.pop("name", ""), given)
 
 
 def _windows(lm: LM, recipe: Recipe, given: Tokens | Text | str | Path | None) -> Tokens | None:

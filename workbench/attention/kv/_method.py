@@ -12,15 +12,15 @@ overrides `select`. Higher scores stay. The first ``sinks`` and the newest ``rec
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from workbench._citation import Citation
-from workbench._registry import choose, enter
+from workbench._registry import Registry
 from workbench.attention.kv._rows import Rows
 from workbench.errors import ArgumentError
 from workbench.models import LM
@@ -155,29 +155,5 @@ def best(score: torch.Tensor, budget: int) -> torch.Tensor:
     return (len(score) - 1 - order).sort().values
 
 
-M = TypeVar("M", bound=type[KVMethod])
-_METHODS: dict[str, type[KVMethod]] = {}
-
-
-def kv_method(cls: M) -> M:
-    """Register a method class under its name.
-
-    Raises
-    ------
-    ArgumentError
-        If the name is taken or something that every method must say is missing.
-    """
-    enter(cls, _METHODS, "KV method", ("name", "title", "formula"))
-    return cls
-
-
-def registry() -> Mapping[str, type[KVMethod]]:
-    """All registered KV methods by name."""
-    return dict(_METHODS)
-
-
-def resolve(chosen: str | KVMethod, parameters: Mapping[str, Any] | None = None) -> KVMethod:
-    """A method instance from its name (with its hyper-parameters) or from an instance."""
-    if isinstance(chosen, KVMethod):
-        return chosen
-    return choose(chosen, _METHODS, "KV method", parameters)
+METHODS: Registry[KVMethod] = Registry(KVMethod, "KV method")
+kv_method, registry, resolve = METHODS.register, METHODS.classes, METHODS.resolve

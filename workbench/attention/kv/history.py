@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from workbench import render
-from workbench.attention.kv._method import KVMethod, registry, resolve
+from workbench.attention.kv._method import METHODS, KVMethod
 from workbench.attention.kv.target import CompressedTarget
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
@@ -155,8 +155,7 @@ def kv_history(
     lm, tokens, progress = as_lm(model), np.asarray(ids, np.int64).reshape(-1), progress or Progress()
     if steps < 0 or tokens.size - steps < 1:
         raise ArgumentError(f"steps={steps}: not negative, and less than the {tokens.size} tokens of ids")
-    given = [methods] if isinstance(methods, str) and methods != "all" else methods
-    chosen = [resolve(m) for m in (sorted(registry()) if given == "all" else given)]
+    chosen = METHODS.several(methods)
     names = tuple(m.name for m in chosen)
     if len(set(names)) < len(names):
         raise ArgumentError(f"methods={', '.join(names)}: each only once")

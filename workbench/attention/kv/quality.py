@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from workbench import render
-from workbench.attention.kv._method import KVMethod, registry, resolve
+from workbench.attention.kv._method import METHODS, KVMethod
 from workbench.attention.kv.target import CompressedTarget
 from workbench.attention.tasks import ANSWER_TOKENS, Hidden, needles, pairs
 from workbench.errors import ArgumentError
@@ -153,7 +153,7 @@ def kv_quality(
         raise ArgumentError(
             f"ids has {tokens.size} tokens, {continuation} to predict: at least 64 more than those, and 2"
         )
-    chosen = [resolve(m) for m in (sorted(registry()) if methods == "all" else _several(methods))]
+    chosen = METHODS.several(methods)
     hay = tokens[: tokens.size - continuation]
     texts: dict[str, list[Hidden]] = {"needles": [], "pairs": []}
     if tasks and lm.tokenizer is not None:
@@ -183,10 +183,6 @@ def kv_quality(
     )
     where = Provenance.here(seed=seed)
     return KVQuality(lm.source, budget, hay.size, continuation - 1, tasks if texts["pairs"] else 0, rows, where)
-
-
-def _several(methods: str | Sequence[str | KVMethod]) -> Sequence[str | KVMethod]:
-    return [methods] if isinstance(methods, str) else methods
 
 
 def _caches(lm: Any, prompt: np.ndarray, methods: Sequence[KVMethod], budget: float) -> Iterator[CompressedTarget]:

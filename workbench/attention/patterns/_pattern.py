@@ -9,16 +9,15 @@ what comes after it. What a pattern remembers while it reads stands in fields th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from workbench_kernels.attention_prefill import BLOCK, KeptBlocks, prefill_attention
 
 from workbench._citation import Citation
-from workbench._registry import choose, enter
+from workbench._registry import Registry
 from workbench.attention.watching import Passing
 from workbench.errors import ArgumentError, ModelError
 from workbench.models import LM
@@ -118,29 +117,5 @@ def share(name: str, value: float) -> None:
         raise ArgumentError(f"{name}={value}: above 0, at most 1")
 
 
-P = TypeVar("P", bound=type[Pattern])
-_PATTERNS: dict[str, type[Pattern]] = {}
-
-
-def pattern(cls: P) -> P:
-    """Register a pattern class under its name.
-
-    Raises
-    ------
-    ArgumentError
-        If the name is taken.
-    """
-    enter(cls, _PATTERNS, "pattern", ("name", "title", "formula"))
-    return cls
-
-
-def registry() -> Mapping[str, type[Pattern]]:
-    """All registered patterns by name."""
-    return dict(_PATTERNS)
-
-
-def resolve(chosen: str | Pattern, parameters: Mapping[str, Any] | None = None) -> Pattern:
-    """A pattern instance from its name (with its hyper-parameters) or from an instance."""
-    if isinstance(chosen, Pattern):
-        return chosen
-    return choose(chosen, _PATTERNS, "pattern", parameters)
+PATTERNS: Registry[Pattern] = Registry(Pattern, "pattern")
+pattern, registry, resolve = PATTERNS.register, PATTERNS.classes, PATTERNS.resolve

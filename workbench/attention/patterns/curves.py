@@ -20,7 +20,7 @@ import numpy as np
 
 from workbench import render
 from workbench.attention.patterns._passes import Kept, Passes
-from workbench.attention.patterns._pattern import Pattern, blocks, registry, resolve, share
+from workbench.attention.patterns._pattern import PATTERNS, Pattern, blocks, share
 from workbench.errors import ArgumentError
 from workbench.jobs import Progress
 from workbench.models import as_lm
@@ -164,13 +164,13 @@ def curves(
         If a layer has a window or caps its scores.
     """
     lm, tokens = as_lm(model), np.asarray(ids, np.int64).reshape(-1)
-    names = sorted(registry()) if patterns == "all" else [patterns] if isinstance(patterns, str) else list(patterns)
+    several = PATTERNS.several(patterns)
     budgets = sorted({float(p) for p in points})
-    if not budgets or not names:
+    if not budgets or not several:
         raise ArgumentError(f"points={points!r}, patterns={patterns!r}: at least one of each")
     for budget in budgets:
         share("points", budget)
-    asked = [(resolve(name), budget) for name in names for budget in budgets]
+    asked = [(one, budget) for one in several for budget in budgets]
     chosen = [one.within(budget, tokens.size) for one, budget in asked]
     nearest = min(budgets, key=lambda b: abs(b - float(divergence)))
     again = [n for n, (_, b) in enumerate(asked) if divergence is True or (divergence is not False and b == nearest)]

@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench import render
 from workbench.attention.patterns._passes import Passes
-from workbench.attention.patterns._pattern import Pattern, registry, resolve
+from workbench.attention.patterns._pattern import PATTERNS, Pattern
 from workbench.attention.patterns.curves import measured
 from workbench.jobs import Progress
 from workbench.models import as_lm
@@ -100,8 +100,7 @@ def sparse_prefill(
         If a layer has a window or caps its scores.
     """
     lm, tokens = as_lm(model), np.asarray(ids, np.int64).reshape(-1)
-    names = sorted(registry()) if patterns == "all" else [patterns] if isinstance(patterns, str) else patterns
-    chosen = [resolve(p) for p in names]
+    chosen = PATTERNS.several(patterns)
     again = range(len(chosen))
     passes = Passes(lm, tokens, chosen, len(again), threads, progress or Progress())
     dense, seconds = passes.dense()

@@ -8,12 +8,12 @@ A method is a frozen dataclass in a file of its own with `SegmentMethod.place`; 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from workbench._citation import Citation
-from workbench._registry import choose, enter
+from workbench._registry import Registry
 from workbench.attention.segments.layout import Block, Layout
 
 Ids = tuple[int, ...]
@@ -85,29 +85,5 @@ class SegmentMethod(ABC):
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-M = TypeVar("M", bound=type[SegmentMethod])
-_METHODS: dict[str, type[SegmentMethod]] = {}
-
-
-def segment_method(cls: M) -> M:
-    """Register a method class under its name.
-
-    Raises
-    ------
-    ArgumentError
-        If the name is taken or something that every method must say is missing.
-    """
-    enter(cls, _METHODS, "segment method", ("name", "title", "formula"))
-    return cls
-
-
-def registry() -> Mapping[str, type[SegmentMethod]]:
-    """All registered segment methods by name."""
-    return dict(_METHODS)
-
-
-def resolve(chosen: str | SegmentMethod, parameters: Mapping[str, Any] | None = None) -> SegmentMethod:
-    """A method instance from its name (with its hyper-parameters) or from an instance."""
-    if isinstance(chosen, SegmentMethod):
-        return chosen
-    return choose(chosen, _METHODS, "segment method", parameters)
+METHODS: Registry[SegmentMethod] = Registry(SegmentMethod, "segment method")
+segment_method, registry, resolve = METHODS.register, METHODS.classes, METHODS.resolve
