@@ -11,6 +11,7 @@ from workbench_kernels.decoder import Layer, Weights
 from workbench_kernels.formats import WeightFormat
 
 from workbench.errors import ModelError
+from workbench.measure.memory import give_back
 from workbench.models import LM
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
@@ -130,6 +131,7 @@ def weights_of(lm: LM, context: int, encode: Encode, done: Callable[[int], None]
     cosine, sine = tables(lm, context)
     attention: Any = architecture.layers[0].get_submodule("self_attn")
     inputs, outputs = lm.module.get_input_embeddings(), lm.module.get_output_embeddings()
+    give_back()  # what packing the layers took, before the largest matrix
     embedding = array(inputs.weight)  # type: ignore[arg-type]
     tied = (
         getattr(outputs, "weight", None) is inputs.weight

@@ -23,6 +23,7 @@ from workbench.errors import ArgumentError, unknown
 from workbench.execute._encode import Encoder
 from workbench.execute._extract import weights_of
 from workbench.jobs import Progress
+from workbench.measure.memory import give_back
 from workbench.models import as_lm
 from workbench.results import Provenance, Result
 
@@ -264,6 +265,7 @@ def compile(  # noqa: A001 - the verb that users know, as torch.compile and re.c
         decoder = Decoder(weights, context, threads or torch.get_num_threads())
     except KernelError as error:
         raise ArgumentError(str(error)) from error
+    give_back()  # what packing took
     dense = sum(4 * w.shape[0] * w.shape[1] for w in weights.formats)
     size, took = sum(w.nbytes for w in weights.formats), time.perf_counter() - begun
     counts = size, dense, decoder.threads, context, took

@@ -19,11 +19,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from workbench_kernels import _memory
-from workbench_kernels._errors import KernelError, check_array
+from workbench_kernels._errors import KernelError, check_array, check_choice
 from workbench_kernels._panels import STEP, padded
-from workbench_kernels.formats._base import WeightFormat, check_weight, decode, encode
+from workbench_kernels.formats._base import VALUES, WeightFormat, check_weight, decode, encode
 
 ROWS = 32
+AT_ONCE = 64  # strips that are converted at once
 MASKS = {"fp32": np.uint16, "bf16": np.uint32, "int8": np.uint64}
 RAW = {"fp32": np.float32, "bf16": np.uint16, "int8": np.uint8}
 
@@ -104,11 +105,18 @@ class Dense(_Strips):
 
     @classmethod
     def from_dense(cls, weight: np.ndarray, values: str = "fp32", **options: Any) -> Self:
-        """Convert a float32 matrix ``[N, K]``."""
+        """Convert a float32 matrix ``[N, K]``, some strips at a time: it may be the largest matrix of a model."""
         weight = check_weight(weight)
-        raw, scale = encode(weight, values)
-        lanes = arrange(offset(raw, values), values, 128 if values == "int8" else 0)
-        return cls(weight.shape, values, _memory.aligned(lanes), padded_scale(scale, weight.shape[0]))
+        check_choice("values", values, VALUES)
+        zero, step = 128 if values == "int8" else 0, STEP[values]
+        strips, steps = strips_of(weight.shape[0]), padded(weight.shape[1], values) // step
+        lanes, scales = _memory.empty((strips, steps, 2, 16 * step), RAW[values]), []
+        for first in range(0, strips, AT_ONCE):
+            raw, scale = encode(weight[first * ROWS : (first + AT_ONCE) * ROWS], values)
+            lanes[first : first + AT_ONCE] = arrange(offset(raw, values), values, zero)
+            scales.append(scale)
+        scale = np.concatenate([np.empty(0, np.float32), *scales])
+        return cls(weight.shape, values, lanes, padded_scale(scale, weight.shape[0]))
 
     def to_dense(self) -> np.ndarray:
         """The matrix ``[N, K]`` as float32."""
