@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench._files import whole
+from workbench._files import write_text
 from workbench.errors import ResourceError, unknown
 from workbench.labs.percent import HIDDEN, LABS, SOLUTION, STUB, Cell, Master, read, unmarked, without
 
@@ -120,6 +120,5 @@ def _write(path: Path, content: Mapping[str, Any]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"cannot make {path.parent} ({error}): give another folder") from error
-    with whole(path, "give another folder") as part:
-        part.write_text(dumps(content), encoding="utf-8")
+    write_text(path, dumps(content), "give another folder")
     return path

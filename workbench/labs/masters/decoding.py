@@ -9,7 +9,8 @@
 # a rule that looks right and is not. Then a tree of guesses, and the question what all this costs. Every question has
 # the same steps:
 #
-# 1. **Predict** before you compute. Nobody marks it; a wrong guess teaches more than a right one.
+# 1. **Predict**, where a guess is asked, before you compute. It locks, and is drawn beside what comes out. Nobody marks
+#    it; a wrong one teaches more than a right one.
 # 2. **Write** the function where it says `YOUR CODE HERE`.
 # 3. **Check**: run the cell below. Grading adds other cases, drawn anew each time.
 # 4. **Explain**, then open the answer.
@@ -22,6 +23,7 @@
 # %% setup="start"
 import numpy as np
 
+import workbench
 from workbench import labs
 
 p5 = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
@@ -46,7 +48,15 @@ def random_pair(random, size):
 # from $q$; the target accepts it with probability $\min(1, p(x) / q(x))$. What is the probability that **some** drawn
 # token is accepted?
 #
-# **Predict** for `p5` and `q5` above: less than a half, or more?
+# **Predict** for `p5` and `q5` above:
+
+# %%
+kept = workbench.predict(
+    "Which share of the guesses is accepted?", low=0, high=100, unit="%",
+    answer="The sum of the smaller of the two over all tokens: 0.1 + 0.3 + 0.15 + 0.1 + 0. Where the draft is "
+    "generous, the surplus is refused.",
+)  # fmt: skip
+kept
 
 
 # %% answer="acceptance"
@@ -66,6 +76,9 @@ for random in labs.cases(6):
     labs.close(acceptance(p, q), expected, "q(x) times the probability that x is accepted", what="the probability")
 ### END HIDDEN TESTS
 labs.passed()
+
+# %%
+kept.reveal(100 * acceptance(p5, q5))
 
 # %% [markdown]
 # <details><summary>Explain: what is it for p = q, and what has it to do with the distance between them?</summary>
@@ -171,7 +184,16 @@ labs.passed()
 #
 # $$ s(x) = q(x)\, a(x) + \Big(1 - \sum_y q(y)\, a(y)\Big)\, r(x) $$
 #
-# Write that down as code. **Predict**: for which $a$ and $r$ is $s = p$, whatever $p$ and $q$ are?
+# Write that down as code. Before you do: for which $a$ and $r$ is $s = p$, whatever $p$ and $q$ are? **Predict**:
+
+# %%
+hasty_sum = workbench.predict(
+    "If refused tokens were replaced from p itself, how likely would token 0 be? Under p it is 40 %.",
+    low=0, high=100, unit="%",
+    answer="10 % of all tokens come from the draft and are accepted. The 35 % that are refused bring 0.4 of "
+    "themselves: 14 %. Together 24 %; the residual would have brought the missing 30 %.",
+)  # fmt: skip
+hasty_sum
 
 
 # %% answer="emitted"
@@ -207,6 +229,7 @@ right = np.divide(np.minimum(p5, q5), q5, out=np.zeros(5), where=q5 > 0)
 print("p           ", p5)
 print("right rule  ", emitted(q5, right, residual(p5, q5)))
 print("rest = p    ", emitted(q5, right, p5))
+hasty_sum.reveal(100 * emitted(q5, right, p5)[0])
 
 # %% [markdown]
 # <details><summary>Explain: why does drawing the replacement from p itself favour the wrong tokens?</summary>
@@ -268,7 +291,15 @@ labs.passed()
 
 # %% [markdown]
 # Below, your `step` and a rule that draws replacements from $p$, 20,000 tokens each. With 4 degrees of freedom, chance
-# alone goes above 18.5 once in a thousand times. **Predict** both statistics.
+# alone goes above 18.5 once in a thousand times. **Predict**:
+
+# %%
+caught = workbench.predict(
+    "The chi-square of the right rule, and of the one that draws from p?", low=1, high=10_000,
+    answer="Chance alone gives about as much as there are degrees of freedom. A distribution that is off by a tenth "
+    "gives hundreds and more with so many draws, and the more draws, the more.",
+)  # fmt: skip
+caught
 
 
 # %%
@@ -277,11 +308,13 @@ def hasty(p, q, x, random):
     return (x, True) if random.random() * q[x] < p[x] else (int(random.choice(len(p), p=p)), False)
 
 
-random = np.random.default_rng(0)
+random, found = np.random.default_rng(0), {}
 for rule in (step, hasty):
     tokens = [rule(p5, q5, int(x), random)[0] for x in random.choice(5, 20_000, p=q5)]
     statistic, degrees = chi_square(np.bincount(tokens, minlength=5), p5)
+    found[rule.__name__] = statistic
     print(f"{rule.__name__:6} chi-square {statistic:8.1f} with {degrees} degrees of freedom")
+caught.reveal(found)
 
 # %% [markdown]
 # <details><summary>Explain: a rule passes with 200 tokens. Is it right?</summary>
@@ -459,23 +492,30 @@ labs.passed()
 
 # %% [markdown]
 # Now a real model. **Predict**: the answer repeats much of the prompt, and the draft is nothing but a look-up of what
-# followed the last words when they stood there before. How many passes of the model do 40 tokens take?
+# followed the last words when they stood there before.
 
 # %%
-my_guess = 20  # change this
+passes = workbench.predict(
+    "How many passes of the model do 40 tokens take?", low=1, high=40,
+    answer="A pass whose guesses are all right brings up to 16 tokens, one without a guess or with a wrong one brings "
+    "one. The answer is copied in long stretches.",
+)  # fmt: skip
+passes
 
 # %%
-import workbench
 from workbench.decode.prompts import prompts
 
-lm = workbench.load()
+lm = workbench.load(dtype="fit")  # in bf16 where memory is small, and then it says so
+print(lm)
 echo = next(p for p in prompts("echo"))
 print(echo.text, "\n")
 ids = echo.ids(lm.tokenizer)
 plain = workbench.generate(lm, ids, "greedy", max_new_tokens=40)
 guessed = workbench.generate(lm, ids, "prompt-lookup", max_new_tokens=40, gate=False)
-print(f"{len(guessed.tokens)} tokens in {guessed.trace.cost.target_forwards} passes, your guess {my_guess}")
 print("the same tokens as plain decoding:", plain.tokens.tolist() == guessed.tokens.tolist())
+passes.reveal(guessed.trace.cost.target_forwards)
+
+# %%
 guessed
 
 # %%

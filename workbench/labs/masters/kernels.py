@@ -9,7 +9,8 @@
 # You store a matrix without its zeros in two ways, multiply with what you stored, and work out on paper when that pays.
 # In the end your own compiled kernel runs against ours. Every question has the same steps:
 #
-# 1. **Predict** before you compute. Nobody marks it; a wrong guess teaches more than a right one.
+# 1. **Predict**, where a guess is asked, before you compute. It locks, and is drawn beside what comes out. Nobody marks
+#    it; a wrong one teaches more than a right one.
 # 2. **Write** the function where it says `YOUR CODE HERE`.
 # 3. **Check**: run the cell below. Grading adds other shapes, drawn anew each time.
 # 4. **Explain**, then open the answer.
@@ -22,6 +23,7 @@
 import numba
 import numpy as np
 
+import workbench
 from workbench import labs
 
 W5 = np.array([[0, 2, 0, 0, 1], [0, 0, 0, 0, 0], [3, 0, 0, 4, 0], [0, 0, 5, 0, 0], [6, 0, 0, 0, 7]], dtype=np.float32)
@@ -40,7 +42,14 @@ def random_sparse(random, rows, columns, density):
 # *Compressed sparse rows* reads the matrix row by row and writes down, for every weight that is not zero, its value and
 # its column. A third array tells where each row begins: row `n` owns the entries `starts[n]` to `starts[n + 1] - 1`.
 #
-# **Predict**: how long is `starts` for a matrix of 5 rows? And what do two equal neighbours in it mean?
+# **Predict**, and think what two equal neighbours in `starts` mean:
+
+# %%
+long = workbench.predict(
+    "How many numbers does starts have for a matrix of 5 rows?", low=1, high=10,
+    answer="One per row, and one more that says where the last row ends. Two equal neighbours are an empty row.",
+)  # fmt: skip
+long
 
 
 # %% answer="csr"
@@ -82,6 +91,9 @@ for number, random in enumerate(labs.cases(6)):
     labs.same(starts, np.array(expected_starts), "rows at the end may be empty too", what="starts")
 ### END HIDDEN TESTS
 labs.passed()
+
+# %%
+long.reveal(len(to_csr(W5)[2]))
 
 # %% [markdown]
 # <details><summary>Explain: can you find the weight in row 2, column 3 as quickly as in a dense matrix?</summary>
@@ -131,7 +143,16 @@ labs.passed()
 # A kernel that decodes one token reads every weight once, so its time is mostly bytes. Count them: `nnz` values of
 # `value_bytes`, as many column numbers of `index_bytes`, and `rows + 1` starts of 8 bytes each.
 #
-# **Predict**: float32 values with 4-byte columns. From which share of zeros on is CSR smaller than the dense matrix?
+# **Predict**:
+
+# %%
+smaller = workbench.predict(
+    "From which share of zeros on is CSR smaller than dense, with float32 values and 4-byte columns?",
+    low=0, high=100, unit="%",
+    answer="Each weight that is kept takes 8 bytes instead of 4, so half of them take as much as all. The starts "
+    "are little.",
+)  # fmt: skip
+smaller
 
 
 # %% answer="bytes"
@@ -166,6 +187,10 @@ sizes = {
     "dense int8": [rows * inputs / 1e6] * len(shares),
     "CSR int8, short index": [csr_bytes(rows, n, 1, 2) / 1e6 for n in kept],
 }
+needed = min(n for n in range(101) if csr_bytes(rows, (100 - n) * rows * inputs // 100) < rows * inputs * 4)
+smaller.reveal(needed)
+
+# %%
 labs.plot(shares, sizes, title="What is read for one token", x_label="share of zeros", y_label="MB")
 
 # %% [markdown]
@@ -261,28 +286,27 @@ for random in labs.cases(6):
 labs.passed()
 
 # %% [markdown]
-# The workbench has such kernels. **Predict**: 80 % zeros either way, one token. How many times as fast as the dense
-# kernel are single weights (`csr`), how many times blocks of 16?
+# The workbench has such kernels. **Predict**:
 
 # %%
-my_guesses = {"csr": 2.0, "16x1": 2.0}  # change them
+blocks = workbench.predict(
+    "80 % zeros, one token: how many times as fast as our dense kernel are single weights (csr), and blocks of 16?",
+    low=0.5, high=20, unit="x",
+    answer="Bytes: 16 weights share a column number. Order: a block reads 16 neighbouring weights into a register and "
+    "one x; CSR has to collect an x from another place for every single weight.",
+)  # fmt: skip
+blocks
 
 # %%
-import workbench
-
+found = {}
 for pattern, form in [("unstructured", "csr"), ("16x1", "16x1")]:
     timed = workbench.time_kernels((2048, 1024), pattern=pattern, sparsity=0.8, formats=form, tokens=1, repeats=5)
     row = timed.row(form, 1)
-    told = f"{row.own_ratio:.1f} x our dense kernel, your guess {my_guesses[form]:.1f}"
-    print(f"{form:5} {row.weight_bytes / 1e6:4.1f} MB, {told}")
+    found[form] = row.own_ratio
+    print(f"{form:5} {row.weight_bytes / 1e6:4.1f} MB")
+blocks.reveal(found)
 
 # %% [markdown]
-# <details><summary>Explain: where does the difference come from, when both skip the same 80 %?</summary>
-#
-# Two places. Bytes: 16 weights share a column number. Order: a block reads 16 neighbouring weights into a register
-# and one `x`; CSR has to collect an `x` from another place for every single weight.
-# </details>
-#
 # ## 6 · The roofline (2 points)
 #
 # A kernel has to compute and to read, at the same time. The slower one decides:
@@ -410,8 +434,16 @@ for form in ("csr", "bitmap"):
 # matrix. Then it runs against our `csr` kernel, in turns, on one thread; the score is the ratio, 1 is as fast as ours.
 # It earns no points, only respect.
 #
-# **Predict** your first score. Then think of: what the inner loop does per weight; whether a sum has to be finished
-# before the next one can begin; what `fastmath=True` allows; how far apart the values of `x` are that you need.
+# Think of: what the inner loop does per weight; whether a sum has to be finished before the next one can begin; what
+# `fastmath=True` allows; how far apart the values of `x` are that you need. **Predict**:
+
+# %%
+score = workbench.predict(
+    "What will your first score be?", low=0.05, high=2, unit="x",
+    answer="A plain loop waits for each sum before it begins the next. Several sums at once, or leave to reorder them, "
+    "is most of the way; registers that hold 16 weights are the rest.",
+)  # fmt: skip
+score
 
 
 # %% answer="contest"
@@ -460,6 +492,9 @@ for random in labs.cases(6):
 ### END HIDDEN TESTS
 labs.contest(fast_csr)
 labs.passed()
+
+# %%
+score.reveal(labs.contest(fast_csr))  # once more, beside your guess
 
 # %% [markdown]
 # <details><summary>Explain: what does ours do that yours does not?</summary>

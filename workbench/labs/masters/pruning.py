@@ -9,7 +9,8 @@
 # You write four ways to prune a layer, from the oldest to a small SparseGPT, and then decide how much each layer of a
 # model should lose. Every question has the same steps:
 #
-# 1. **Predict** before you compute. Nobody marks it; a wrong guess teaches more than a right one.
+# 1. **Predict**, where a guess is asked, before you compute. It locks, and is drawn beside what comes out. Nobody marks
+#    it; a wrong one teaches more than a right one.
 # 2. **Write** the function where it says `YOUR CODE HERE`.
 # 3. **Check**: run the cell below. It compares on a 5 x 5 example. Grading adds other shapes, drawn anew each time.
 # 4. **Explain**, then open the answer.
@@ -22,6 +23,7 @@
 # %% setup="start"
 import numpy as np
 
+import workbench
 from workbench import labs
 
 
@@ -95,10 +97,15 @@ labs.passed()
 # ## 2 · N:M (2 points)
 #
 # Hardware likes order. In `2:4`, of every 4 neighbours in a row exactly the 2 largest stay. **Predict**: both leave
-# half of the weights. The free choice of question 1 keeps 92 % of the sum of squares of random weights. And 2:4?
+# half of the weights. The free choice of question 1 keeps 93 % of the sum of squares of random weights. And 2:4?
 
 # %%
-my_guess = 0.5  # change this
+ordered = workbench.predict(
+    "How much of the sum of squares of random weights does 2:4 keep?", low=50, high=100, unit="%",
+    answer="The free choice is the best of all masks with as many zeros, so any rule can only lose; 2:4 loses a "
+    "little, since the two largest of four are not always among the largest half.",
+)  # fmt: skip
+ordered
 
 
 # %% answer="nm"
@@ -135,15 +142,13 @@ labs.passed()
 # %%
 random = np.random.default_rng(0)
 W = random.standard_normal((64, 64))
-for name, mask in {"free choice": magnitude_mask(W, 0.5), "2:4": nm_mask(W, 2, 4)}.items():
-    print(f"{name:12} keeps {np.sum(W[mask] ** 2) / np.sum(W**2):.1%} of the squares")
-print(f"your guess   {my_guess:.1%}")
+masks = {"free choice": magnitude_mask(W, 0.5), "2:4": nm_mask(W, 2, 4)}
+ordered.reveal({name: 100 * np.sum(W[mask] ** 2) / np.sum(W**2) for name, mask in masks.items()})
 
 # %% [markdown]
 # <details><summary>Explain: what is the price of order, and who pays it?</summary>
 #
-# The free choice is the best of all masks with as many zeros, so any rule can only lose; 2:4 loses a little, since
-# the two largest of four are not always among the largest half. The model pays, in quality; the kernel gains.
+# Some of the squares, here a few percent. The model pays, in quality; the kernel gains, since it knows where to look.
 # </details>
 #
 # ## 3 · What a layer notices (1 point)
@@ -193,7 +198,14 @@ labs.passed()
 #
 # where $\lVert X_j \rVert_2$ is the norm of input $j$ over all tokens, and compares **within each row**: every row
 # loses its `round(sparsity * K)` lowest scores. Look at `X5`: input 1 is nearly silent, input 4 loud. **Predict**:
-# which column of the 5 x 5 mask will be empty?
+
+# %%
+silent = workbench.predict(
+    "Which column of the 5 x 5 mask will be empty, with 40 % of each row gone?", options=["0", "1", "2", "3", "4"],
+    answer="That of the silent input 1, although it holds some of the largest weights: what they multiply is next to "
+    "nothing.",
+)  # fmt: skip
+silent
 
 
 # %% answer="wanda"
@@ -236,6 +248,7 @@ labs.passed()
 # %%
 for name, mask in {"magnitude": magnitude_mask(W5, 0.4), "Wanda": wanda_mask(W5, X5, 0.4)}.items():
     print(f"{name:10} loses {output_error(W5, mask, X5):.1%} of the output")
+silent.reveal(str(wanda_mask(W5, X5, 0.4).sum(axis=0).argmin()))
 
 # %% [markdown]
 # <details><summary>Explain: Wanda needs data but no gradients and no inverse. What does it overlook?</summary>
@@ -251,7 +264,14 @@ for name, mask in {"magnitude": magnitude_mask(W5, 0.4), "Wanda": wanda_mask(W5,
 #
 # $$ w' = w - \frac{w_q}{[H^{-1}]_{qq}} \, H^{-1}_{:,q} $$
 #
-# **Predict**: what is $w'_q$ exactly, whatever $H$ is?
+# **Predict**, and find the reason in the formula:
+
+# %%
+exact = workbench.predict(
+    "What is the new weight q, whatever H is?", options=["w_q / 2", "exactly zero", "it depends on H"],
+    answer="Entry q of the column is the one that it is divided by, so all of w_q is taken away: it is gone exactly.",
+)  # fmt: skip
+exact
 
 
 # %% answer="surgeon"
@@ -281,6 +301,10 @@ for random in labs.cases(6):
     labs.close(remove_one(w, X.T @ X, q), best, "the result is the least-squares best without weight q", what="w'")
 ### END HIDDEN TESTS
 labs.passed()
+
+# %%
+left = remove_one(W5[0], hessian(X5), 3)[3]
+exact.reveal("exactly zero" if abs(left) < 1e-9 else "it depends on H")
 
 # %% [markdown]
 # <details><summary>Explain: what does the formula say when H is diagonal?</summary>
@@ -389,16 +413,20 @@ for random in labs.cases(6):
 labs.passed()
 
 # %% [markdown]
-# Now all of them on a layer of a real model. **Predict** the order before you run it: magnitude, 2:4, Wanda, and your
-# SparseGPT, all without half of the weights.
+# Now all of them on a layer of a real model: magnitude, 2:4, Wanda, and your SparseGPT, all without half of the
+# weights. **Predict** which loses least; and the order of the other three?
 
 # %%
-my_order = ["tiny SparseGPT", "2:4", "Wanda", "magnitude"]  # the worst first: change this
+least = workbench.predict(
+    "Which of them loses the least of the output?", options=["magnitude", "2:4", "Wanda", "tiny SparseGPT"],
+    answer="The first three only choose. The last one also lets the weights that stay make up for those that went, and "
+    "inputs of a real layer are alike enough for that to be worth much.",
+)  # fmt: skip
+least
 
 # %%
-import workbench
-
-lm = workbench.load()
+lm = workbench.load(dtype="fit")  # in bf16 where memory is small, and then it says so
+print(lm)
 real = labs.real_layers(lm, [f"layers.{n}.{part}" for n in (0, 10, 29) for part in ("self_attn.o_proj", "mlp.up_proj")])
 W, X = real["layers.10.mlp.up_proj"]
 ways = {
@@ -410,7 +438,7 @@ ways = {
 lost = {name: np.sum((X @ (W - pruned).T) ** 2) / np.sum((X @ W.T) ** 2) for name, pruned in ways.items()}
 for name in sorted(lost, key=lost.get, reverse=True):
     print(f"{name:15} loses {lost[name]:.1%} of the output")
-print("your order:", ", ".join(my_order))
+least.reveal(min(lost, key=lost.get))
 
 # %% [markdown]
 # <details><summary>Explain: these are the tokens that were used to choose. Is that fair?</summary>
