@@ -16,7 +16,7 @@ from workbench_widgets._base import STATIC, join_modules
 from workbench_widgets._worker import Latest, Runner
 
 import workbench
-from workbench.errors import ArgumentError
+from workbench.errors import ArgumentError, ResourceError
 
 SIZES = {"samples": 4, "seqlen": 64, "windows": 3}
 ROOT = Path(__file__).parents[1]
@@ -171,12 +171,33 @@ def test_without_a_kernel_there_is_a_picture(studio):
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
+def test_a_notebook_keeps_the_static_form_and_it_follows(studio, monkeypatch):
+    shown, later = [], []
+    monkeypatch.setattr("IPython.display.display", lambda data, **how: shown.append((data, how)))
+    monkeypatch.setattr("IPython.display.update_display", lambda data, **how: later.append((data, how)))
+    studio._ipython_display_()
+    (view, _), (static, how) = shown
+    assert list(view) == ["application/vnd.jupyter.widget-view+json"], "readers without a kernel see one thing, not two"
+    assert sorted(static) == ["text/html", "text/plain"]
+    assert f"wb-static-{studio.twin}" in static["text/html"]
+    assert "twin" not in studio.state(), "a saved page has none"
+    studio.prune()
+    settled(studio)
+    end = time.monotonic() + 20
+    while not later and time.monotonic() < end:
+        time.sleep(0.01)
+    data, again = later[-1]
+    assert again["display_id"] == how["display_id"] == studio.twin
+    assert "1: magnitude 50 %" in data["text/html"]
+    assert "1: magnitude 50 %" not in static["text/html"]
+
+
 def test_the_page_holds_everything(studio, tmp_path):
     page = studio.to_html(tmp_path / "studio.html")
     assert page == (tmp_path / "studio.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org/", "")
     assert "https://" not in page
-    with pytest.raises(ArgumentError, match="cannot be written"):
+    with pytest.raises(ResourceError, match="cannot write"):
         studio.to_html(tmp_path / "no" / "such.html")
 
 

@@ -1,4 +1,4 @@
-"""What every view has: modules read from files, thread-safe traits, a static fallback, a page of its own.
+"""What every view has: modules read from files, thread-safe traits, a static form, a page of its own.
 
 The JavaScript of a view is a handful of plain ES modules. A notebook front end takes one module, so they are
 put together here: imports between them go, exports lose their keyword, and they share one scope. Nothing is
@@ -11,18 +11,28 @@ import base64
 import json
 import re
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
 import anywidget
+import traitlets as t
 
-from workbench.errors import ArgumentError
+from workbench._files import write_text
 
 STATIC = Path(__file__).parent / "static"
 SHEET = "studio.css"  # the sheet that every view's begins with
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=const|let|function|class|async)", re.MULTILINE)
-_HIDDEN = {"layout", "tabbable", "tooltip", "comm", "log"}
+_DEFAULT = re.compile(r"^export default \{ render(?:: (.+))? \};$", re.MULTILINE)
+_HIDDEN = {"layout", "tabbable", "tooltip", "comm", "log", "twin"}
+_OVER = ("done", "cancelled", "failed")
+_REST = 0.5  # seconds after a job until the static form is drawn anew: what was found is shown by then
+# Without its view JupyterLab puts a line in the place of it: that it loads, or that there is no such model.
+_TWIN = (
+    '<div class="wb-static-{twin}"><style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .wb-static-{twin})'
+    ":not(:has(.wb-studio)) {{ display: none; }}</style>{static}</div>"
+)
 
 
 def join_modules(*names: str) -> str:
@@ -31,10 +41,11 @@ def join_modules(*names: str) -> str:
     Parameters
     ----------
     names
-        Files in ``static/``; the last one holds the default export.
+        Files in ``static/``; the last one holds the default export, which is made to say when its kernel has stopped.
     """
-    parts = [_EXPORT.sub("", _IMPORT.sub("", (STATIC / name).read_text(encoding="utf-8"))) for name in names]
-    return "\n".join(parts)
+    files = [(STATIC / name).read_text(encoding="utf-8") for name in ("alive.js", *names)]
+    joined = "\n".join(_EXPORT.sub("", _IMPORT.sub("", text)) for text in files)
+    return _DEFAULT.sub(lambda found: f"export default {{ render: alive({found[1] or 'render'}) }};", joined)
 
 
 def join_sheets(*names: str) -> str:
@@ -49,13 +60,18 @@ class View(anywidget.AnyWidget):
     `static_html`.
     """
 
+    twin = t.Unicode().tag(sync=True)  # the name of its static form in a notebook
+
     def __init__(self, **traits: Any) -> None:
         self._traits_lock = threading.RLock()
+        self._redrawing: threading.Timer | None = None
         super().__init__(**traits)
 
     def close(self) -> None:
         """Take it off the screen, with the widget of its layout, which ipywidgets would keep for ever."""
         layout = self._trait_values.get("layout")
+        if self._redrawing is not None:
+            self._redrawing.cancel()
         super().close()
         if layout is not None:
             layout.close()
@@ -65,6 +81,8 @@ class View(anywidget.AnyWidget):
         with self._traits_lock, self.hold_sync():
             for name, value in traits.items():
                 setattr(self, name, value)
+        if traits.get("job", {}).get("state") in _OVER:
+            self._redraw_soon()
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take values from the front end, not while a thread publishes."""
@@ -78,6 +96,44 @@ class View(anywidget.AnyWidget):
     def static_html(self) -> str:
         """The view as HTML without scripts, for readers without a kernel."""
         raise NotImplementedError
+
+    def _ipython_display_(self, **kwargs: Any) -> None:
+        """Show it in a notebook, and below it the static form.
+
+        JupyterLab shows the widget's type of output even where there is no such widget, and no other type of the same
+        output: a saved notebook would show an error line. So the static form is an output of its own, which the view
+        hides while it is there.
+        """
+        from IPython.display import display
+
+        bundle = self._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return
+        data, metadata = bundle
+        if not self.twin:
+            self.twin = uuid.uuid4().hex[:12]
+        static = {kind: data.pop(kind) for kind in ("text/plain", "text/html")}
+        display(data, metadata=metadata, raw=True)
+        display(self._twin_of(static), raw=True, display_id=self.twin)
+
+    def redraw_static(self) -> None:
+        """Let the static form in the notebook follow what is shown; from any thread."""
+        if self.twin:
+            from IPython.display import update_display
+
+            static = {"text/plain": self.static_text(), "text/html": self.static_html()}
+            update_display(self._twin_of(static), raw=True, display_id=self.twin)
+
+    def _redraw_soon(self) -> None:
+        if self._redrawing is not None:
+            self._redrawing.cancel()
+        if self.twin:
+            self._redrawing = threading.Timer(_REST, self.redraw_static)
+            self._redrawing.daemon = True
+            self._redrawing.start()
+
+    def _twin_of(self, static: dict[str, str]) -> dict[str, str]:
+        return {**static, "text/html": _TWIN.format(twin=self.twin, static=static["text/html"])}
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -123,12 +179,7 @@ class View(anywidget.AnyWidget):
             "await start(document);</script></body></html>\n"
         )
         if path is not None:
-            target = Path(path)
-            try:
-                target.write_text(page, encoding="utf-8")
-            except OSError as error:
-                reason = error.strerror
-                raise ArgumentError(f"path={str(path)!r} cannot be written ({reason}): name another file") from error
+            write_text(path, page, "name another file")
         return page
 
     def frozen(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench._files import whole
 from workbench.errors import ArgumentError, unknown
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def writing(studio: Studio, what: str, folder: str | Path) -> Callable[..., dict
 
 
 def _write(path: Path, text: str) -> dict[str, Any]:
-    try:
+    with whole(path, "name another folder") as part:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ArgumentError(f"{str(path)!r} cannot be written ({error.strerror}): name another folder") from error
+        part.write_text(text, encoding="utf-8")
     return {"path": str(path), "bytes": path.stat().st_size}

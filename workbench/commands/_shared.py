@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from workbench.errors import ArgumentError, ResourceError
+from workbench._files import write_text
+from workbench.errors import ArgumentError
 
 if TYPE_CHECKING:
     from workbench.jobs import Progress, Step
@@ -148,13 +149,8 @@ def write_json(path: Path | None, content: dict[str, Any]) -> None:
     """Write ``content`` whole or not at all."""
     if path is None:
         return
-    target = path.expanduser().absolute()
-    part = target.with_name(f".{target.name}.part")
-    try:
-        part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        part.replace(target)
-    except OSError as error:
-        raise ResourceError(f"cannot write {target} ({error}): give --json another place") from error
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    write_text(path.expanduser().absolute(), text, "give --json another place")
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 
 from workbench import render
-from workbench._files import whole
+from workbench._files import write_text
 from workbench.decode._cost import Acceptance, Cost, acceptance_of, cost_of
 from workbench.errors import ArgumentError, DataError, unknown
 from workbench.results import Provenance, Result
@@ -158,8 +158,7 @@ class Trace(Result):
             If it cannot be written.
         """
         path = Path(path)
-        with whole(path) as part:
-            part.write_text(json.dumps(self.to_dict(), allow_nan=False), encoding="utf-8")
+        write_text(path, json.dumps(self.to_dict(), allow_nan=False))
         return path
 
     def to_dict(self) -> dict[str, Any]:

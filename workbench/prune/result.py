@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from workbench import render
+from workbench._files import write_text
 from workbench.errors import ArgumentError
 from workbench.models import LM
 from workbench.render import Section
@@ -86,8 +87,8 @@ class Recipe:
             raise ArgumentError(f"this is not a recipe ({error}): want what Recipe.to_json wrote") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the recipe to a file."""
-        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+        """Write the recipe to a file, whole or not at all."""
+        write_text(path, self.to_json() + "\n")
 
     def diff(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """The fields in which two recipes differ, with both values."""

@@ -27,6 +27,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from workbench._files import whole
 from workbench.architecture import Architecture, matrix
 from workbench.data import Tokens
 from workbench.errors import unknown
@@ -197,12 +198,8 @@ def _resume(saved: Path, runner: LayerRunner, known: int) -> int:
 
 def write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path, "free some space, or name another cache") as part:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=metadata)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def checkpoint_due(last: float) -> bool:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from workbench._files import whole
+from workbench._files import write_text
 from workbench.errors import DataError, ResourceError
 from workbench.session.codec import decode, encode
 from workbench.session.packing import Packed
@@ -74,8 +74,8 @@ class Store:
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Keep all but the variants."""
-        with whole(self.folder / SESSION, "free some space, or open the session in another folder") as part:
-            part.write_text(json.dumps(encode({"version": VERSION, **state})) + "\n", encoding="utf-8")
+        text = json.dumps(encode({"version": VERSION, **state})) + "\n"
+        write_text(self.folder / SESSION, text, "free some space, or open the session in another folder")
 
     def read(self) -> dict[str, Any] | None:
         """What `write` kept last; None if nothing was.

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from workbench._files import whole
 from workbench.decode.diffusion.network import Network, Sizes
 from workbench.decode.diffusion.tasks import ANSWER, END, MASK, PAD, PROMPT, WORDS, Words, answers, read
 from workbench.decode.target import Forward, Target
@@ -119,12 +120,11 @@ class ListModel(MaskedModel):
     def save(self, path: str | Path, recipe: str = "") -> Path:
         """Write the weights, float16, with the sizes and how they were made; whole or not at all."""
         path = Path(path)
-        part = path.with_name(f".{path.name}.part")
         tensors = {k: v.half().contiguous() for k, v in self.network.state_dict().items()}
         metadata = {"format": _FORMAT, "sizes": json.dumps(self.network.sizes.to_dict()), "words": " ".join(WORDS)}
         metadata["recipe"] = recipe
-        save_file(tensors, part, metadata=metadata)
-        part.replace(path)
+        with whole(path) as part:
+            save_file(tensors, part, metadata=metadata)
         return path
 
 

@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from workbench import render
+from workbench._files import whole
 from workbench.decode.diffusion.network import Network, Sizes
 from workbench.decode.diffusion.tasks import ANSWER, END, MASK, PAD, PROMPT, TASKS, answers, sample
 from workbench.errors import ArgumentError, DataError
@@ -189,9 +190,8 @@ def _keep(path: Path, network: Network, optimizer: Any, settings: dict[str, Any]
     for n, state in optimizer.state_dict()["state"].items():
         tensors |= {f"moment.{n}.{k}": torch.as_tensor(v).reshape(-1) for k, v in state.items()}
     tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
-    part = path.with_name(f".{path.name}.part")
-    save_file(tensors, part, metadata={"format": _FORMAT, "settings": json.dumps(settings, sort_keys=True)})
-    part.replace(path)
+    with whole(path) as part:
+        save_file(tensors, part, metadata={"format": _FORMAT, "settings": json.dumps(settings, sort_keys=True)})
 
 
 def _resume(path: Path, network: Network, optimizer: Any, settings: dict[str, Any]) -> list[float]:

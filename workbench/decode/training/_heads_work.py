@@ -13,9 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from workbench._files import whole
 from workbench.decode.speculative._heads import Heads
 from workbench.decode.training.own_text import OwnText
-from workbench.errors import DataError, ResourceError
+from workbench.errors import DataError
 from workbench.jobs import Progress
 from workbench.models import LM
 
@@ -139,13 +140,9 @@ class Work:
         state = {f"p{n}": p.detach() for n, p in enumerate(self.parameters)}
         for n, p in enumerate(self.parameters):
             state |= {f"m{n}": self.adam.state[p]["exp_avg"], f"v{n}": self.adam.state[p]["exp_avg_sq"]}
-        part = path.with_suffix(".part")
-        try:
+        with whole(path, "name a folder that can be written") as part:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(state, part, {"step": str(self.step)})
-            part.replace(path)
-        except OSError as error:
-            raise ResourceError(f"cannot write {path} ({error}): name a folder that can be written") from error
 
     def resume(self, path: Path) -> None:
         """Read a state that `keep` wrote, if there is one."""

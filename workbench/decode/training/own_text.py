@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from workbench.errors import ArgumentError, ResourceError
+from workbench._files import whole
+from workbench.errors import ArgumentError
 from workbench.jobs import Progress
 from workbench.models import LM
 
@@ -195,11 +196,7 @@ def _ends(module: Any) -> set[int]:
 
 def _write(path: Path, text: OwnText) -> None:
     """The whole file or none."""
-    part = path.with_suffix(".part")
-    try:
+    with whole(path, "name a folder that can be written") as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             np.savez(file, tokens=text.tokens, hidden=text.hidden, ends=text.ends)
-        part.replace(path)
-    except OSError as error:
-        raise ResourceError(f"cannot write {path} ({error}): name a folder that can be written") from error
