@@ -168,7 +168,13 @@ def test_list_prints_what_lessons_cost(capsys: pytest.CaptureFixture[str], tmp_p
 def copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Path]:
     """What came with the workbench, and the folder that it goes to."""
     source = tmp_path / "installed"
-    for name in ("tutorials/00_tour.ipynb", "tutorials/01_b.ipynb", "labs/pruning.ipynb", "sources/01_b.py"):
+    for name in (
+        "tutorials/00_tour.ipynb",
+        "tutorials/01_b.ipynb",
+        "labs/pruning.ipynb",
+        "labs/README.md",
+        "sources/01_b.py",
+    ):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(f"shipped {name}")
         (source / name).chmod(0o444)
@@ -183,7 +189,8 @@ def names(folder: Path) -> list[str]:
 def test_notebooks_are_copied_and_can_be_written(copied: tuple[Path, Path]) -> None:
     _, target = copied
     assert lab.notebooks_folder(target) == target
-    assert names(target) == [".copied.json", "labs/pruning.ipynb", "tutorials/00_tour.ipynb", "tutorials/01_b.ipynb"]
+    notebooks = ["labs/pruning.ipynb", "tutorials/00_tour.ipynb", "tutorials/01_b.ipynb"]
+    assert names(target) == [".copied.json", "labs/README.md", *notebooks]
     assert lab.first(target) == "tutorials/00_tour.ipynb"
     (target / "tutorials/01_b.ipynb").write_text("my work")
 

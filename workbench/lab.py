@@ -77,7 +77,8 @@ def notebooks_folder(
 
 def _copy(source: Path, target: Path, fresh: Callable[[str], bool]) -> None:
     made, record = _made(target), target / COPIED
-    files = [source / "README.md", *(p for folder in FOLDERS for p in sorted((source / folder).glob("*.ipynb")))]
+    patterns = ["README.md", *(f"{folder}/{name}" for folder in FOLDERS for name in ("README.md", "*.ipynb"))]
+    files = [path for pattern in patterns for path in sorted(source.glob(pattern))]
     for file in files:
         if not file.is_file():
             continue

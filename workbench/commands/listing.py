@@ -33,12 +33,13 @@ def run(given: argparse.Namespace) -> int:
 
     found = catalogue()
     width = max(len(lesson.name) for lesson in found)
-    rows = [("name", "time", "difficulty", "importance", "title, and what it covers")]
+    worth = "questions" if given.labs else "importance"
+    rows = [("name", "time", "difficulty", worth, "title, and what it covers")]
     for lesson in found:
         if (lesson.kind == "lab") != given.labs:
             continue
-        importance = dots(lesson.importance) if lesson.importance else "-"
-        rows.append((lesson.name.ljust(width), lesson.time, dots(lesson.difficulty), importance, lesson.title))
+        worth = _questions(lesson.name) if given.labs else dots(lesson.importance)
+        rows.append((lesson.name.ljust(width), lesson.time, dots(lesson.difficulty), worth, lesson.title))
         rows += [("", "", "", "", line) for line in wrap(", ".join(lesson.covers), WIDTH)]
     print(table(rows))
     if given.labs:
@@ -47,3 +48,12 @@ def run(given: argparse.Namespace) -> int:
         print("\nOpen one: workbench lesson 01    Labs: workbench list --labs")
     write_json(given.json, {"lessons": [asdict(lesson) for lesson in found]})
     return 0
+
+
+def _questions(lab: str) -> str:
+    from workbench.labs.percent import LABS, read
+
+    if lab not in LABS:
+        return "-"
+    master = read(lab)
+    return f"{len(master.questions)}, {master.points} points"

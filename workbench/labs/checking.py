@@ -110,6 +110,7 @@ def _compare(got: Any, expected: Any, hint: str, what: str, tolerance: float) ->
     wrong = _differs(found, wanted, tolerance)
     if wrong.any():
         places = f"wrong in {int(wrong.sum())} of {wrong.size} places" if wrong.size > 1 else "wrong"
+        places += " (# is True)" if wanted.dtype == bool and wanted.ndim else ""
         raise Wrong(f"{what} is {places}", hint, *_corners(wanted, found, wrong))
 
 

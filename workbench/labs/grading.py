@@ -85,12 +85,12 @@ class Grade:
 
     def __repr__(self) -> str:
         width = max(len(mark.question) for mark in self.marks)
-        lines = [line for mark in self.marks for line in _lines(mark, width)]
+        lines = [line for number, mark in enumerate(self.marks, 1) for line in _lines(number, mark, width)]
         return "\n".join([*lines, f"{self.lab}: {self.points} of {self.of} points (seed {self.seed})"])
 
 
-def _lines(mark: Mark, width: int) -> list[str]:
-    lines = [f"{mark.verdict:8}{mark.question:{width}}  {mark.points} of {mark.of}"]
+def _lines(number: int, mark: Mark, width: int) -> list[str]:
+    lines = [f"{mark.verdict:8}{number} {mark.question:{width}}  {mark.points} of {mark.of}"]
     if mark.message:
         lines[0] += f"  {mark.message}"
     if mark.hint:
