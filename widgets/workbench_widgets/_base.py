@@ -61,10 +61,10 @@ class View(anywidget.AnyWidget):
     """
 
     twin = t.Unicode().tag(sync=True)  # the name of its static form in a notebook
+    _redrawing: threading.Timer | None = None
 
     def __init__(self, **traits: Any) -> None:
         self._traits_lock = threading.RLock()
-        self._redrawing: threading.Timer | None = None
         super().__init__(**traits)
 
     def close(self) -> None:

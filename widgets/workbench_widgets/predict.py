@@ -80,6 +80,7 @@ class Predict(View):
         asked = self.prediction
         verdict = asked.observation.verdict if asked.observation is not None else ""
         self.publish(value=asked.value, locked=asked.locked, verdict=verdict, error="")
+        self.redraw_static()
 
     def static_text(self) -> str:
         """The question, and what became of it."""
