@@ -46,10 +46,13 @@ def test_the_pattern_is_drawn_weight_by_weight(shown):
     page = shown()
     colours = page.evaluate(
         """() => { const c = document.querySelector(".wb-lab-image");
-        const d = c.getContext("2d").getImageData(0, 0, 64, 64).data;
-        return [c.width, c.height, [...new Set(Array.from({ length: 4096 }, (_, i) => d[4 * i]))].sort()]; }"""
+        const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+        return [c.width, c.height, [...new Set(Array.from({ length: d.length / 4 }, (_, i) => d[4 * i]))].sort()]; }"""
     )
-    assert colours == [64, 64, [0, 254]]
+    assert colours == [190, 190, [0, 254]], "cells have sharp edges"
+    page.locator(".wb-lab-image").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".wb-step[aria-label='Pattern'] .wb-readout").inner_text().startswith("output 0, input 1: ")
     assert page.get_by_role("img", name="Density of the whole matrix 1536 × 576: 20.0 % kept").is_visible()
     assert page.get_by_text("Press Run").is_visible()
 

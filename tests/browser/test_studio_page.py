@@ -63,6 +63,12 @@ def test_arrow_keys_walk_over_the_cells_and_are_spoken(shown):
     assert readout.get_attribute("aria-live") == "polite"
     assert readout.text_content().startswith("layer 28 down_proj: ")
     assert readout.text_content().endswith(" % kept")
+    for _ in range(5):
+        page.keyboard.press("+")
+    page.keyboard.press("ArrowDown")
+    assert readout.text_content().startswith("layer 28 down_proj, outputs 6 to 13 %, inputs 0 to 6 %: ")
+    page.keyboard.press("0")
+    assert readout.text_content().startswith("layer 28 down_proj: ")
 
 
 def test_handled_keys_do_not_reach_the_notebook(shown):

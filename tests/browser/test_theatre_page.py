@@ -178,7 +178,7 @@ def test_maps_are_read_by_keys(shown):
     page = shown("diffusion", frame=3)
     canvas = page.get_by_role("img", name="Steps (down) by place (across)")
     canvas.focus()
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Home")
     readout = page.locator(".wb-th-panel-unmask .wb-th-readout")
     place = len(made.PROMPT)
     assert f"place {place}" in readout.inner_text()

@@ -3,7 +3,6 @@ import { test } from "node:test";
 import { isFixed } from "../workbench_widgets/static/kernel_lab_choose.js";
 import * as m from "../workbench_widgets/static/kernel_lab_maths.js";
 import { markPath } from "../workbench_widgets/static/kernel_lab_roof.js";
-import { cividis, raster } from "../workbench_widgets/static/maths.js";
 
 const row = (name, more) => ({ name, format: name, values: "fp32", computes: "fp32", tokens: 1, ms: 1, ratio: 1, low: 1, high: 1,
   intensity: 1, gflops: 10, roofline: 0.5, ...more });
@@ -99,11 +98,6 @@ test("ticking keeps the order of all there are", () => {
 test("N:M fixes the sparsity, blocks do not", () => {
   assert.ok(isFixed("2:4") && isFixed("1:16"));
   assert.ok(!isFixed("16x1") && !isFixed("bsr16") && !isFixed(""));
-});
-
-test("a raster is the colour table's, one pixel per cell", () => {
-  const table = cividis();
-  assert.deepEqual([...raster(Uint8Array.from([0, 255]), table)], [...table.slice(0, 3), 255, ...table.slice(-3), 255]);
 });
 
 test("marks are closed paths around their point", () => {

@@ -13,38 +13,18 @@ test("cividis runs from dark blue to bright yellow, and its lightness never fall
 test("mosaic puts layers side by side and modules below each other", () => {
   const [layers, modules, tile] = [2, 3, 2];
   const cells = Uint8Array.from({ length: layers * modules * tile * tile }, (_, i) => i * 10);
-  const table = Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3));
-  const pixels = m.mosaic(cells, layers, modules, tile, table);
-  const at = (x, y) => pixels[(y * layers * tile + x) * 4];
+  const colours = m.inks(Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3)));
+  const pixels = m.mosaic(cells, layers, modules, tile, colours, new Uint32Array(cells.length));
+  const at = (x, y) => pixels[y * layers * tile + x] & 255;
   for (let l = 0; l < layers; l++) for (let k = 0; k < modules; k++) for (let r = 0; r < tile; r++) for (let c = 0; c < tile; c++) {
     assert.equal(at(l * tile + c, k * tile + r), cells[((l * modules + k) * tile + r) * tile + c]);
   }
-  assert.equal(pixels[3], 255);
-  assert.equal(m.mosaic(cells, layers, modules, tile, table, pixels), pixels, "a given buffer is filled, not replaced");
+  assert.equal(pixels[3] >>> 24, 255, "opaque");
+  assert.deepEqual([...new Uint8Array(m.inks(Uint8Array.from([1, 2, 3])).buffer)], [1, 2, 3, 255]);
 });
 
-test("a point finds its cell; outside there is none", () => {
-  assert.deepEqual(m.cellAt(0, 0, 300, 70, 30, 7), { layer: 0, module: 0 });
-  assert.deepEqual(m.cellAt(299.9, 69.9, 300, 70, 30, 7), { layer: 29, module: 6 });
-  assert.deepEqual(m.cellAt(105, 25, 300, 70, 30, 7), { layer: 10, module: 2 });
-  for (const [x, y] of [[-1, 0], [300, 0], [0, 70], [NaN, 0]]) assert.equal(m.cellAt(x, y, 300, 70, 30, 7), null);
-});
-
-test("keys move the cursor and stop at the edges", () => {
-  const go = (layer, module, key) => m.moveCursor({ layer, module }, key, 30, 7);
-  assert.deepEqual(go(0, 0, "ArrowRight"), { layer: 1, module: 0 });
-  assert.deepEqual(go(0, 0, "ArrowLeft"), { layer: 0, module: 0 });
-  assert.deepEqual(go(5, 6, "ArrowDown"), { layer: 5, module: 6 });
-  assert.deepEqual(go(5, 3, "End"), { layer: 29, module: 3 });
-  assert.deepEqual(go(5, 3, "Home"), { layer: 0, module: 3 });
-  assert.deepEqual(go(5, 3, "PageUp"), { layer: 5, module: 0 });
-  assert.equal(go(5, 3, "x"), null, "other keys are left alone");
-});
-
-test("the readout names layer, module and share", () => {
-  const kept = Float32Array.from([1, 0.25, 0.5, 0]);
-  assert.equal(m.readout({ layer: 1, module: 0 }, ["a", "b"], kept), "layer 1 a: 50.0 % kept");
-  assert.deepEqual(m.moduleMeans(kept, 2, 2), [0.75, 0.125]);
+test("means of modules run over the layers", () => {
+  assert.deepEqual(m.moduleMeans(Float32Array.from([1, 0.25, 0.5, 0]), 2, 2), [0.75, 0.125]);
 });
 
 test("numbers are written short, and unknown ones as a dash", () => {

@@ -27,7 +27,8 @@ from workbench_widgets._panel import Panel
 from workbench_widgets._worker import Latest
 
 _MODULES = (
-    "maths.js", "dom.js", "primitives.js", "link.js", "run.js", "code.js", "kernel_lab_maths.js",
+    "maths.js", "dom.js", "primitives.js", "canvas_view.js", "canvas_map.js", "link.js", "run.js", "code.js",
+    "kernel_lab_maths.js",
     "kernel_lab_choose.js", "kernel_lab_kernels.js", "kernel_lab_pattern.js", "kernel_lab_bars.js",
     "kernel_lab_roof.js", "kernel_lab_balance.js", "kernel_lab_read.js", "kernel_lab.js",
 )  # fmt: skip

@@ -21,8 +21,9 @@ from workbench_widgets._base import View, join_modules, join_sheets
 from workbench_widgets._worker import Latest
 
 _MODULES = (
-    "maths.js", "dom.js", "primitives.js", "link.js", "lens_maths.js", "lens_data.js", "lens_tiles.js", "lens_chart.js",
-    "lens_grid.js", "lens_heads.js", "lens_map.js", "lens_text.js", "lens_sparsity.js", "lens_kv.js", "lens.js",
+    "maths.js", "dom.js", "primitives.js", "canvas_view.js", "canvas_map.js", "link.js", "lens_maths.js",
+    "axes.js", "lens_data.js", "lens_tiles.js", "lens_chart.js", "lens_grid.js", "lens_heads.js", "lens_map.js",
+    "lens_text.js", "lens_sparsity.js", "lens_kv.js", "lens.js",
 )  # fmt: skip
 PANELS = ("heads", "map", "text", "sparsity", "kv")
 

@@ -23,8 +23,8 @@ from workbench_widgets._static import studio_html
 from workbench_widgets._worker import Latest
 
 _MODULES = (
-    "maths.js", "dom.js", "primitives.js", "link.js", "run.js", "code.js", "picture.js", "chart.js", "choose.js",
-    "see.js", "compare.js", "keep.js", "prune_panel.js",
+    "maths.js", "dom.js", "primitives.js", "canvas_view.js", "canvas_map.js", "link.js", "run.js", "code.js",
+    "picture.js", "axes.js", "chart.js", "choose.js", "see.js", "compare.js", "keep.js", "prune_panel.js",
 )  # fmt: skip
 
 

@@ -1,20 +1,11 @@
 // Perplexity while it converges: two lines with their 95 % intervals, over the tokens read so far.
 
-import { bandPath, chartDomain, compact, linePath, scale, separate, significant, ticks } from "./maths.js";
+import { bandPath, chartDomain, compact, linePath, separate, significant } from "./maths.js";
 import { el, put, svg } from "./dom.js";
+import { createAxes, drawingOf, plotOf } from "./axes.js";
 
-const SIZE = { width: 340, height: 170, left: 40, right: 66, top: 10, bottom: 26 };
+const PLOT = plotOf(340, 170, 40, 66, 10, 26);
 const LINES = [["before", "dense"], ["after", "pruned"]];
-
-function grid(domain, x, y) {
-  const right = SIZE.width - SIZE.right;
-  const rows = ticks(domain.low, domain.high, 4, domain.log).map((v) => [
-    svg("line", { class: "wb-grid", x1: SIZE.left, x2: right, y1: y(v), y2: y(v) }),
-    svg("text", { class: "wb-tick", x: SIZE.left - 6, y: y(v) + 3.5, "text-anchor": "end" }, significant(v).replace(/\.0+$/, ""))]);
-  const columns = ticks(0, domain.tokens, 3).map((v) =>
-    svg("text", { class: "wb-tick", x: x(v), y: SIZE.height - 10, "text-anchor": "middle" }, compact(v).replace(".00", "").replace(".0 ", " ")));
-  return [...rows.flat(), ...columns];
-}
 
 function line(kind, curve, x, y, domain) {
   const inside = (v) => y(Math.min(domain.high, Math.max(domain.low, v)));
@@ -39,7 +30,7 @@ function names(drawn, x, y) {
 
 /** The chart; `update({before: {curve}, after: {curve}})` redraws it. */
 export function createChart() {
-  const drawing = svg("svg", { class: "wb-chart", viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: "img" });
+  const drawing = drawingOf(PLOT, { class: "wb-chart", role: "img" });
   const element = el("div", { class: "wb-chart-holder" }, drawing);
 
   function update(quality) {
@@ -47,11 +38,11 @@ export function createChart() {
     const domain = chartDomain(drawn.map((d) => d[2]));
     element.hidden = !domain;
     if (!domain) return;
-    const x = scale(0, domain.tokens, SIZE.left, SIZE.width - SIZE.right);
-    const y = scale(domain.low, domain.high, SIZE.height - SIZE.bottom, SIZE.top, domain.log);
+    const { x, y, nodes } = createAxes(PLOT, { low: 0, high: domain.tokens, count: 3, text: (v) => compact(v).replace(".00", "").replace(".0 ", " ") },
+      { ...domain, text: (v) => significant(v).replace(/\.0+$/, "") });
     drawing.setAttribute("aria-label", `Perplexity over tokens read: ${drawn.map(([, name, c]) => `${name} ${significant(c[c.length - 1][1])}`).join(", ")}`);
-    put(drawing, grid(domain, x, y), drawn.map(([kind, , curve]) => line(kind, curve, x, y, domain)).flat(), names(drawn, x, y),
-      svg("text", { class: "wb-tick", x: SIZE.width - SIZE.right + 8, y: SIZE.height - 10 }, "tokens"));
+    put(drawing, nodes, drawn.map(([kind, , curve]) => line(kind, curve, x, y, domain)).flat(), names(drawn, x, y),
+      svg("text", { class: "wb-tick", x: PLOT.right + 8, y: PLOT.bottom + 15 }, "tokens"));
   }
   return { element, update };
 }

@@ -68,7 +68,7 @@ function render({ model, el: host }) {
   refresh();
   alert.update(model.get("error"));
   draw();
-  return () => { for (const [name, handler] of handlers) model.off(name, handler); };
+  return () => { for (const [name, handler] of handlers) model.off(name, handler); pattern.close(); };
 }
 
 export default { render };

@@ -2,9 +2,9 @@
 
 import { el, put, svg, uid } from "./dom.js";
 import { linePath } from "./maths.js";
-import { roundTicks } from "./lens_maths.js";
+import { createAxes, drawingOf, plotOf } from "./axes.js";
 
-const [WIDE, HIGH, LEFT, RIGHT, TOP_EDGE, BOTTOM] = [560, 270, 66, 14, 10, 40];
+const PLOT = plotOf(560, 270, 66, 14, 10, 40);
 const DASHES = ["", "6 3", "2 3", "8 3 2 3", "12 4", "4 2", "1 2", "10 2 2 2 2 2"];
 const MARKS = [
   "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "M-3.5-3.5h7v7h-7z", "M0-4.5L4.5 3.5H-4.5z", "M0-5L5 0L0 5L-5 0z", "M0 4.5L4.5-3.5H-4.5z",
@@ -32,18 +32,10 @@ export function createChart({ title, xLabel, yLabel, format, pick = null, descri
   const [grid, lines] = [svg("g"), svg("g")];
   const named = uid("chart");
   const heading = svg("title", { id: named, text: title });
-  const node = svg("svg", { class: "wb-ln-chart", viewBox: `0 0 ${WIDE} ${HIGH}`, role: pick ? "group" : "img", "aria-labelledby": named }, heading, grid, lines, group);
+  const node = drawingOf(PLOT, { class: "wb-ln-chart", role: pick ? "group" : "img", "aria-labelledby": named }, heading, grid, lines, group);
   const legend = el("ul", { class: "wb-ln-legend" });
   const element = el("figure", { class: "wb-ln-figure" }, node, legend);
 
-  function axes(x, y, [x0, x1], [y0, y1]) {
-    const parts = [];
-    for (const value of roundTicks(y0, y1)) parts.push(svg("path", { class: "wb-grid", d: `M${LEFT} ${y(value)}H${WIDE - RIGHT}` }), svg("text", { class: "wb-tick", x: LEFT - 6, y: y(value) + 3.5, "text-anchor": "end", text: format.y(value) }));
-    for (const value of roundTicks(x0, x1, 6)) parts.push(svg("text", { class: "wb-tick", x: x(value), y: HIGH - BOTTOM + 15, "text-anchor": "middle", text: format.x(value) }));
-    parts.push(svg("text", { class: "wb-tick", x: (LEFT + WIDE - RIGHT) / 2, y: HIGH - 6, "text-anchor": "middle", text: xLabel }),
-      svg("text", { class: "wb-tick", transform: `translate(12 ${(TOP_EDGE + HIGH - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle", text: yLabel }));
-    put(grid, parts);
-  }
   function radio(at, point, line, chosen, any, first) {
     const { colour, mark } = look(line.look);
     const mine = point[2] === chosen;
@@ -57,9 +49,8 @@ export function createChart({ title, xLabel, yLabel, format, pick = null, descri
     const [x0, x1] = [Math.min(0, ...xs), Math.max(...xs, wide, 1e-9)];
     const low = Math.min(...ys);
     const [y0, y1] = [zero || !ys.length ? Math.min(0, ...ys) : Math.floor(low * 10 - 0.3) / 10, high ?? (Math.max(...ys, least, 0) * 1.04 || 1)];
-    const x = (value) => LEFT + ((value - x0) / (x1 - x0)) * (WIDE - LEFT - RIGHT);
-    const y = (value) => HIGH - BOTTOM - ((value - y0) / (y1 - y0)) * (HIGH - BOTTOM - TOP_EDGE);
-    axes(x, y, [x0, x1], [y0, y1]);
+    const { x, y, nodes } = createAxes(PLOT, { low: x0, high: x1, count: 6, text: format.x, name: xLabel }, { low: y0, high: y1, count: 5, text: format.y, name: yLabel });
+    put(grid, nodes);
     put(lines, shownLines.map((line) => svg("path", { class: `wb-ln-line ${look(line.look).colour}${line.faint ? " wb-ln-faint" : ""}`, d: linePath(line.points.map((p) => [x(p[0]), y(p[1])])), "stroke-dasharray": line.solid ? "" : look(line.look).dash })));
     const focused = group.contains(document.activeElement);
     const any = points.some((p) => p[2] === chosen);

@@ -1,9 +1,10 @@
 // All heads as small maps on one canvas: found by eye, by keys, or sorted by a metric.
 
 import { button, el, field, fillSelect, put, select } from "./dom.js";
-import { createFallback, createReadout } from "./primitives.js";
+import { createFallback } from "./primitives.js";
 import { cividis } from "./maths.js";
-import { colourTable, orderBy, shrink, stepInGrid } from "./lens_maths.js";
+import { createCanvasMap } from "./canvas_map.js";
+import { colourTable, orderBy, shrink } from "./lens_maths.js";
 import { createAtlas } from "./lens_tiles.js";
 
 const LARGEST = 96; // pixels of a small map
@@ -12,22 +13,22 @@ const LARGEST = 96; // pixels of a small map
 export function createHeads(app) {
   const { study } = app;
   const atlas = createAtlas(study, shrink, colourTable(cividis(), 255, study.floor, 1, true));
-  const canvas = el("canvas", { class: "wb-ln-heads", role: "application", tabindex: "0",
-    "aria-label": `${study.layers} layers by ${study.heads} heads as small maps. Arrow keys move, Enter opens the map.` });
-  const spot = el("div", { class: "wb-ln-spot", "aria-hidden": "true", hidden: true });
-  const stage = el("div", { class: "wb-ln-heads-stage" }, canvas, spot);
-  const spoken = createReadout();
+  const columns = study.layers;
+  const map = createCanvasMap({ name: "wb-ln-heads", role: "application", stage: "wb-ln-heads-stage", most: 0, describe: (x, y) => told(headAt(y * columns + x)),
+    act: (x, y) => app.open(headAt(y * columns + x)), paint,
+    size: (width) => { const side = Math.min(LARGEST, width / columns); return [side * columns, side * study.heads]; } });
   const axis = el("p", { class: "wb-faint" });
   const sort = select((name) => { sorted = name; arrange(); });
   const chips = el("div", { class: "wb-ln-chips", role: "group", "aria-label": "Kinds of heads to point out" });
   const fallback = createFallback("Heads, as a table", tabulate, "wb-ln-table");
   const element = el("div", { class: "wb-ln-panel" },
-    el("div", { class: "wb-ln-bar" }, field("Order", sort), chips), stage,
-    el("div", { class: "wb-ln-foot" }, spoken, axis), fallback.toggle, fallback.holder);
-  let [sorted, order, place, only, columns, size] = [null, [], 0, null, study.layers, 0];
+    el("div", { class: "wb-ln-bar" }, field("Order", sort), chips), map.element,
+    el("div", { class: "wb-ln-foot" }, map.spoken, axis), fallback.toggle, fallback.holder);
+  let [sorted, order, only] = [null, [], null];
   fillSelect(sort, [[null, "layers across, heads down"], ...study.metrics.map(([name]) => [name, `by ${name}`])], null);
 
-  /** The head in a place of the grid. */
+  const told = (n) => study.told(n, sorted ? [sorted, "effective keys", "sink", "local"] : undefined);
+  /** The head in a place of the grid, and the other way round. */
   const headAt = (at) => (sorted ? order[at] : (at % study.layers) * study.heads + Math.floor(at / study.layers));
   const placeOf = (n) => (sorted ? order.indexOf(n) : (n % study.heads) * study.layers + Math.floor(n / study.heads));
 
@@ -35,22 +36,14 @@ export function createHeads(app) {
     order = orderBy(sorted && study.metric(sorted), study.count);
     axis.textContent = sorted ? `Sorted by ${sorted}: ${study.metrics.find(([m]) => m === sorted)[1]}; the largest first.`
       : `Layer 0 to ${study.layers - 1} from left to right, head 0 to ${study.heads - 1} from top to bottom. Queries down, keys across; bright is much, logarithmic.`;
-    place = placeOf(app.head);
-    draw();
-    point(place, false);
+    const place = placeOf(app.head);
+    map.update({ columns, rows: study.heads, count: study.count, label: `${study.layers} layers by ${study.heads} heads as small maps` });
+    map.point({ x: place % columns, y: Math.floor(place / columns) });
     fallback.update();
   }
-  function draw() {
-    const [width, ratio] = [stage.clientWidth, window.devicePixelRatio || 1];
-    if (!width) return;
-    size = Math.min(LARGEST, width / columns);
-    const rows = Math.ceil(study.count / columns);
-    [canvas.width, canvas.height] = [Math.round(size * columns * ratio), Math.round(size * rows * ratio)];
-    Object.assign(canvas.style, { width: `${size * columns}px`, height: `${size * rows}px` });
-    const pen = canvas.getContext("2d");
+  function paint(pen, { sx: size }) {
     const style = getComputedStyle(element);
     const [ink, paper] = [style.getPropertyValue("--wb-ink"), style.getPropertyValue("--wb-bg")];
-    pen.scale(ratio, ratio);
     const font = Math.max(8, Math.min(13, size * 0.28));
     for (let at = 0; at < study.count; at++) {
       const n = headAt(at);
@@ -72,17 +65,6 @@ export function createHeads(app) {
       pen.fillText(letter, x + size - 5, y + 4.5);
     }
     pen.globalAlpha = 1;
-    mark();
-  }
-  function mark() {
-    Object.assign(spot.style, { left: `${(place % columns) * size}px`, top: `${Math.floor(place / columns) * size}px`, width: `${size}px`, height: `${size}px` });
-  }
-  function point(at, speak = true) {
-    place = at;
-    spot.hidden = false;
-    mark();
-    const n = headAt(at);
-    if (speak || !spoken.textContent) spoken.textContent = study.told(n, sorted ? [sorted, "effective keys", "sink", "local"] : undefined);
   }
   function tabulate(holder) {
     const names = study.metrics.map(([name]) => name);
@@ -96,28 +78,10 @@ export function createHeads(app) {
     const node = el("button", { type: "button", class: "wb-ln-chip", "aria-pressed": "false", disabled: mine === 0, onclick: () => {
       only = only === name ? null : name;
       for (const other of chips.children) other.setAttribute("aria-pressed", String(other === node && only !== null));
-      draw();
+      map.draw();
     } }, el("span", { class: "wb-ln-letter", style: `border-color: ${colour}`, text: letter }), `${name} ${mine}`);
     return node;
   }
   put(chips, study.kinds.map(chip));
-  const under = (event) => {
-    const box = canvas.getBoundingClientRect();
-    const [column, row] = [Math.floor((event.clientX - box.left) / size), Math.floor((event.clientY - box.top) / size)];
-    const at = row * columns + column;
-    return column >= 0 && column < columns && at >= 0 && at < study.count ? at : null;
-  };
-  canvas.addEventListener("pointermove", (event) => { const at = under(event); if (at !== null) point(at); });
-  canvas.addEventListener("click", (event) => { const at = under(event); if (at !== null) app.open(headAt(at)); });
-  canvas.addEventListener("focus", () => point(place));
-  canvas.addEventListener("keydown", (event) => {
-    const next = event.ctrlKey || event.altKey || event.metaKey ? null : stepInGrid(place, event.key, columns, study.count);
-    if (event.key === "Enter") app.open(headAt(place));
-    else if (next === null) return;
-    else point(next);
-    event.preventDefault();
-  });
-  const observer = new ResizeObserver(draw);
-  observer.observe(stage);
-  return { element, update: arrange, close: () => observer.disconnect() };
+  return { element, update: arrange, close: map.close };
 }

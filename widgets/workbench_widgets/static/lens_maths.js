@@ -1,4 +1,4 @@
-// Pure functions of the lens: codes and colours, what a view shows, order of heads. No DOM, no state.
+// Pure functions of the lens: codes and colours, tiles under a view, order of heads. No DOM, no state.
 
 const TILE = 256; // cells of a tile's side
 
@@ -56,60 +56,23 @@ export function codeOf(share, top, floor) {
   return share > floor ? 1 + Math.round((top - 1) * (1 - Math.log(Math.min(share, 1)) / Math.log(floor))) : 1;
 }
 
-// Views of a map: {x, y, scale}: the key and the query in the upper left corner, and pixels per token.
-
-/** The whole map. */
-export function wholeView(length, width, height) {
-  return { x: 0, y: 0, scale: Math.min(width, height) / length };
-}
-
-/** The nearest view that shows no more than there is, at most 48 pixels a token. */
-export function heldView(view, length, width, height) {
-  const least = wholeView(length, width, height).scale;
-  const scale = Math.min(Math.max(48, least), Math.max(least, view.scale));
-  const hold = (at, room) => Math.max(0, Math.min(at, length - room / scale));
-  return { x: hold(view.x, width), y: hold(view.y, height), scale };
-}
-
-/** The view after zooming around a point of the canvas. */
-export function zoomed(view, factor, px, py, length, width, height) {
-  const held = heldView({ ...view, scale: view.scale * factor }, length, width, height);
-  return heldView({ x: view.x + px / view.scale - px / held.scale, y: view.y + py / view.scale - py / held.scale, scale: held.scale }, length, width, height);
-}
-
-/** The view moved so that a token pair is inside it, with some room. */
-export function following(view, key, query, length, width, height) {
-  const into = (at, value, room) => {
-    const [wide, margin] = [room / view.scale, Math.min(3, room / view.scale / 8)];
-    if (value < at + margin) return value - margin;
-    return value + 1 > at + wide - margin ? value + 1 + margin - wide : at;
-  };
-  return heldView({ ...view, x: into(view.x, key, width), y: into(view.y, query, height) }, length, width, height);
-}
+// Tiles
 
 /** The coarsest size (tokens of a cell) that still gives a cell no more than 1.5 pixels; `sizes` from coarse to fine. */
 export function sizeFor(sizes, scale) {
   return sizes.find((size) => size * scale <= 1.5) ?? sizes[sizes.length - 1];
 }
 
-/** Tiles of a size under a view, [row, column], those at its centre first; none above the diagonal. */
-export function tilesUnder(view, size, length, width, height) {
+/** Tiles of a size under a view of square cells, [row, column], those at its centre first; none above the diagonal. */
+export function tilesUnder({ x, y, sx }, size, { columns, width, height }) {
   const span = TILE * size;
-  const range = (at, room) => [Math.max(0, Math.floor(at / span)), Math.min(Math.ceil(length / span) - 1, Math.floor((at + room / view.scale - 1e-9) / span))];
-  const [[top, bottom], [left, right]] = [range(view.y, height), range(view.x, width)];
-  const [my, mx] = [(view.y + height / view.scale / 2) / span - 0.5, (view.x + width / view.scale / 2) / span - 0.5];
+  const range = (at, room) => [Math.max(0, Math.floor(at / span)), Math.min(Math.ceil(columns / span) - 1, Math.floor((at + room / sx - 1e-9) / span))];
+  const [[top, bottom], [left, right]] = [range(y, height), range(x, width)];
+  const [my, mx] = [(y + height / sx / 2) / span - 0.5, (x + width / sx / 2) / span - 0.5];
   const found = [];
   for (let row = top; row <= bottom; row++) for (let column = left; column <= Math.min(right, row); column++) found.push([row, column]);
   const far = ([row, column]) => Math.hypot(row - my, column - mx);
   return found.sort((a, b) => far(a) - far(b));
-}
-
-/** Tokens that get a label: every so many, so that labels have room. */
-export function labelled(at, room, scale, length, least = 13) {
-  const every = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000].find((n) => n * scale >= (n === 1 ? least : 24)) ?? 20000;
-  const found = [];
-  for (let token = Math.ceil(at / every) * every; token < Math.min(length, at + room / scale); token += every) found.push(token);
-  return { every, tokens: found };
 }
 
 // Heads
@@ -118,27 +81,6 @@ export function labelled(at, room, scale, length, least = 13) {
 export function orderBy(values, count) {
   const order = Array.from({ length: count }, (_, i) => i);
   return values ? order.sort((a, b) => values[b] - values[a] || a - b) : order;
-}
-
-/** The place in a grid of `columns` after a key, null for another key. */
-export function stepInGrid(place, key, columns, count) {
-  const rows = Math.ceil(count / columns);
-  const [row, column] = [Math.floor(place / columns), place % columns];
-  const steps = { ArrowLeft: place - 1, ArrowRight: place + 1, ArrowUp: row > 0 ? place - columns : place, ArrowDown: row < rows - 1 ? place + columns : place,
-    Home: row * columns, End: row * columns + columns - 1, PageUp: column, PageDown: (rows - 1) * columns + column };
-  return key in steps ? Math.min(count - 1, Math.max(0, steps[key])) : null;
-}
-
-// Charts
-
-/** Round numbers from low to high, about `count` of them. */
-export function roundTicks(low, high, count = 5) {
-  const raw = (high - low) / count || 1;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= raw);
-  const found = [];
-  for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) found.push(Number((n * step).toPrecision(12)));
-  return found;
 }
 
 // Caches

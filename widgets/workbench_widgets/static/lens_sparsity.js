@@ -3,7 +3,8 @@
 import { el, field, fillSelect, put, select } from "./dom.js";
 import { percent, significant } from "./maths.js";
 import { createChart } from "./lens_chart.js";
-import { createGrid, createScale, part } from "./lens_grid.js";
+import { createScaleBar } from "./canvas_map.js";
+import { createGrid, part } from "./lens_grid.js";
 
 /** A number of an axis: 0.4, 0.05. */
 const plainly = (value) => String(Number(value.toPrecision(3)));
@@ -21,7 +22,7 @@ export function createSparsity(app) {
     describe: (layer, head) => `Layer ${layer}, head ${head}: ${percent(study.recalls(app.point)[layer * study.heads + head])} of the attention kept, ${percent(study.costs(app.point)[layer * study.heads + head])} of the blocks read`,
     act: (layer, head) => app.open(layer * study.heads + head),
   });
-  const scale = createScale();
+  const scale = createScaleBar();
   const at = (id) => study.points[id];
   const named = (p) => `${p.name}, budget ${p.budget}`;
   const curves = createChart({ title: "Attention kept against blocks read", xLabel: "blocks read", yLabel: "attention kept", high: 1, wide: 1, zero: false,
@@ -35,7 +36,7 @@ export function createSparsity(app) {
     el("div", { class: "wb-ln-bar" }, field("Pattern", name), field("Budget", budget), figures),
     el("div", { class: "wb-ln-two" },
       part("Recall against cost, all patterns", curves.element, el("p", { class: "wb-faint", text: "Choose a point: with Tab and the arrow keys, or a click." })),
-      part("Head by head", el("div", { class: "wb-ln-bar" }, field("Shown", what), scale.element), el("div", { class: "wb-ln-axes" }, el("span", { class: "wb-faint wb-ln-down", text: "head ↓" }), grid.element), el("p", { class: "wb-faint", text: "Layers from left to right. Enter opens a head's map with the blocks over it." }), grid.spoken),
+      part("Head by head", el("div", { class: "wb-ln-bar" }, field("Shown", what), grid.buttons, scale.element), el("div", { class: "wb-ln-axes" }, el("span", { class: "wb-faint wb-ln-down", text: "head ↓" }), grid.element), el("p", { class: "wb-faint", text: "Layers from left to right. Enter opens a head's map with the blocks over it." }), grid.spoken),
       part("What it does to the output", harm.element, apart), part("What it saves", price.element)));
 
   function heat() {
@@ -43,7 +44,7 @@ export function createSparsity(app) {
     const [low, high] = [Math.min(...all), Math.max(...all)];
     const span = high - low || 1;
     grid.update({ columns: study.layers, rows: study.heads, height: Math.max(90, Math.min(22 * study.heads, 320)), value: (layer, head) => (all[layer * study.heads + head] - low) / span,
-      label: `${shown} of ${study.layers} layers by ${study.heads} heads, ${percent(low)} to ${percent(high)}. Arrow keys move, Enter opens the head.` });
+      label: `${shown} of ${study.layers} layers by ${study.heads} heads, ${percent(low)} to ${percent(high)}` });
     scale.update(percent(low), percent(high));
   }
   function lines(y) {
@@ -67,5 +68,5 @@ export function createSparsity(app) {
       told: read < 0 ? "" : `${named(at(read))}: mean ${significant(at(read).divergence)}, at most ${significant(Math.max(...wave))}` });
     heat();
   }
-  return { element, update, points: update, close: () => {} };
+  return { element, update, points: update, close: grid.close };
 }

@@ -1,6 +1,7 @@
 // Tiles of maps: asked for by message, latest wins, kept while they were used lately, coloured when they are drawn.
 
 import { bytesOf } from "./link.js";
+import { paintPixels } from "./canvas_map.js";
 import { codeOf, colourTable, createLru, shareTable } from "./lens_maths.js";
 
 const TOP = 65535;
@@ -10,15 +11,10 @@ const LIMIT = 96; // tiles: 37 MB with their colours
 /** A canvas of codes, `width` across; `stamp` says with which colours it was filled last. */
 export function createBitmap(codes, width) {
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [width, Math.ceil(codes.length / width)];
   const bitmap = { canvas, codes, stamp: null };
   bitmap.colour = (table, stamp) => {
     if (bitmap.stamp === stamp) return canvas;
-    const pen = canvas.getContext("2d");
-    const image = pen.createImageData(canvas.width, canvas.height);
-    const pixels = new Uint32Array(image.data.buffer);
-    for (let i = 0; i < codes.length; i++) pixels[i] = table[codes[i]];
-    pen.putImageData(image, 0, 0);
+    paintPixels(canvas, width, Math.ceil(codes.length / width), (pixels) => { for (let i = 0; i < codes.length; i++) pixels[i] = table[codes[i]]; });
     bitmap.stamp = stamp;
     return canvas;
   };
@@ -76,14 +72,10 @@ export function createAtlas(study, shrink, table, most = 64) {
   const small = Array.from({ length: study.count }, (_, n) => shrink(study.picture(n), study.cells, most, study.shares, code));
   const side = Math.round(Math.sqrt(small[0].length));
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [side * study.layers, side * study.heads];
-  const pen = canvas.getContext("2d");
-  const image = pen.createImageData(canvas.width, canvas.height);
-  const pixels = new Uint32Array(image.data.buffer);
-  small.forEach((codes, n) => {
-    const [x0, y0] = [Math.floor(n / study.heads) * side, (n % study.heads) * side];
+  const place = (n) => [Math.floor(n / study.heads) * side, (n % study.heads) * side];
+  paintPixels(canvas, side * study.layers, side * study.heads, (pixels) => small.forEach((codes, n) => {
+    const [x0, y0] = place(n);
     for (let y = 0; y < side; y++) for (let x = 0; x <= y; x++) pixels[(y0 + y) * canvas.width + x0 + x] = table[codes[y * side + x]];
-  });
-  pen.putImageData(image, 0, 0);
-  return { canvas, side, place: (n) => [Math.floor(n / study.heads) * side, (n % study.heads) * side] };
+  }));
+  return { canvas, side, place };
 }

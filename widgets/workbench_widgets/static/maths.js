@@ -26,63 +26,27 @@ export function shade(table, share) {
   return `rgb(${table[i]} ${table[i + 1]} ${table[i + 2]})`;
 }
 
+/** The colours of a table as RGBA in one number each (little endian), opaque. */
+export function inks(table) {
+  return Uint32Array.from({ length: table.length / 3 }, (_, i) => (255 << 24) | (table[3 * i + 2] << 16) | (table[3 * i + 1] << 8) | table[3 * i]);
+}
+
 /**
- * RGBA pixels of the whole picture: layers side by side, modules stacked, one pixel per cell.
+ * Pixels of the whole picture: layers side by side, modules stacked, one pixel per cell.
  * `cells` is uint8 [layers, modules, tile, tile]; a tile's rows are outputs (down), its columns inputs (right).
  */
-export function mosaic(cells, layers, modules, tile, table, out) {
+export function mosaic(cells, layers, modules, tile, colours, pixels) {
   const width = layers * tile;
-  const pixels = out ?? new Uint8ClampedArray(width * modules * tile * 4);
   let from = 0;
   for (let layer = 0; layer < layers; layer++) {
     for (let module = 0; module < modules; module++) {
       for (let row = 0; row < tile; row++) {
-        let to = ((module * tile + row) * width + layer * tile) * 4;
-        for (let column = 0; column < tile; column++, to += 4) {
-          const colour = cells[from++] * 3;
-          pixels[to] = table[colour];
-          pixels[to + 1] = table[colour + 1];
-          pixels[to + 2] = table[colour + 2];
-          pixels[to + 3] = 255;
-        }
+        let to = (module * tile + row) * width + layer * tile;
+        for (let column = 0; column < tile; column++) pixels[to++] = colours[cells[from++]];
       }
     }
   }
   return pixels;
-}
-
-/** RGBA pixels of a picture, one per cell: `cells` is uint8, `table` a colour table such as `cividis()`. */
-export function raster(cells, table) {
-  const pixels = new Uint8ClampedArray(cells.length * 4);
-  cells.forEach((cell, i) => pixels.set([table[cell * 3], table[cell * 3 + 1], table[cell * 3 + 2], 255], i * 4));
-  return pixels;
-}
-
-/** Layer and module under a point of a picture of the given size, or null outside it. */
-export function cellAt(x, y, width, height, layers, modules) {
-  if (!(x >= 0 && y >= 0 && x < width && y < height)) return null;
-  return { layer: Math.floor((x / width) * layers), module: Math.floor((y / height) * modules) };
-}
-
-/** The cursor after a key: arrows step, Home/End go along the layers, PageUp/PageDown along the modules. */
-export function moveCursor(cursor, key, layers, modules) {
-  const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
-    Home: [-layers, 0], End: [layers, 0], PageUp: [0, -modules], PageDown: [0, modules] };
-  const step = steps[key];
-  if (!step) return null;
-  const clamp = (value, top) => Math.min(top - 1, Math.max(0, value));
-  return { layer: clamp(cursor.layer + step[0], layers), module: clamp(cursor.module + step[1], modules) };
-}
-
-/** Index of a cell in the flat array [layers, modules]. */
-export function flat(cursor, modules) {
-  return cursor.layer * modules + cursor.module;
-}
-
-/** What a screen reader says of a cell: "layer 3 down_proj: 50.0 % kept". */
-export function readout(cursor, names, kept) {
-  const share = kept[flat(cursor, names.length)];
-  return `layer ${cursor.layer} ${names[cursor.module]}: ${percent(share)} kept`;
 }
 
 /** Mean share kept of each module over the layers. */

@@ -46,7 +46,7 @@ function render({ model, el: host }) {
   put(host, root);
   const start = model.get("start");
   seek(start < 0 ? clock.length - 1 : positionOf(clock, start));
-  return () => transport.stop();
+  return () => { transport.stop(); stages.forEach((stage) => stage.close()); };
 }
 
 export default { render };

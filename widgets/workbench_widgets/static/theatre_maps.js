@@ -1,11 +1,12 @@
 // Maps over the whole trace, drawn once: layers by token for early exits, steps by place for unmasking.
 
 import { el } from "./dom.js";
-import { cividis, percent, shade } from "./maths.js";
+import { percent } from "./maths.js";
+import { createReadout } from "./primitives.js";
+import { createCanvasMap, createScaleBar, inkOf, paintPixels, stretch } from "./canvas_map.js";
 import { visible } from "./theatre_maths.js";
 
-const TABLE = cividis();
-const LARGEST = 2048; // pixels of a canvas along one side
+const STANDS = (46 << 24) | 0x808080; // grey, of which little covers what is below
 
 /** Cells of exits: columns are places, rows layers from the last (top) to the first. */
 export function exitCells(play) {
@@ -31,51 +32,28 @@ export function unmaskCells(play) {
     cells: rows.map((r) => ({ row: r, x: column.get(play.events.position[r]), y: frame(r) - first, value: play.events.value[r], out: play.kindOf(r) === "unmask", back: play.kindOf(r) === "remask" })) };
 }
 
-/** A canvas with a cursor of its own: arrow keys and pointer read cells out. */
-function createMap(map, { label, describe, paint, ends }) {
-  const canvas = el("canvas", { class: "wb-th-map", role: "img", tabindex: "0", "aria-label": label, width: Math.min(LARGEST, map.columns), height: Math.min(LARGEST, map.rows) });
-  const veil = el("div", { class: "wb-th-veil", "aria-hidden": "true" });
-  const mark = el("div", { class: "wb-th-spot", "aria-hidden": "true", hidden: true });
-  const readout = el("p", { class: "wb-th-readout", "aria-live": "polite" });
-  const stage = el("div", { class: "wb-th-map-stage" }, canvas, veil, mark);
-  const high = Math.max(4, Math.min(16, Math.floor(260 / map.rows)));
-  stage.style.height = `${Math.max(60, high * map.rows)}px`;
-  stage.style.maxWidth = `${Math.max(220, 32 * map.columns)}px`;
-  paint(canvas);
-  let at = null;
-  function point(x, y) {
-    at = { x: Math.min(map.columns - 1, Math.max(0, x)), y: Math.min(map.rows - 1, Math.max(0, y)) };
-    mark.hidden = false;
-    Object.assign(mark.style, { left: `${(100 * at.x) / map.columns}%`, top: `${(100 * at.y) / map.rows}%`, width: `${100 / map.columns}%`, height: `${100 / map.rows}%` });
-    readout.textContent = describe(at.x, at.y);
-  }
-  canvas.addEventListener("pointermove", (event) => {
-    const box = canvas.getBoundingClientRect();
-    point(Math.floor(((event.clientX - box.left) / box.width) * map.columns), Math.floor(((event.clientY - box.top) / box.height) * map.rows));
-  });
-  canvas.addEventListener("keydown", (event) => {
-    const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-map.columns, 0], End: [map.columns, 0] };
-    if (!(event.key in moves)) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const [dx, dy] = moves[event.key];
-    if (at) point(at.x + dx, at.y + dy);
-    else point(0, 0);
-  });
-  const scale = el("p", { class: "wb-th-scale", "aria-hidden": "true" }, ends[0], el("span", { style: `background: linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map((v) => shade(TABLE, v)).join(", ")})` }), ends[1]);
-  return { element: el("div", { class: "wb-th-mapped" }, stage, scale, readout), veil, readout };
+/** The map of a trace's cells; `fill(pixels)` paints them, `reach(columns, rows)` says where what comes later begins. */
+function createCells(map, { label, note, describe, fill }) {
+  const { columns, rows } = map;
+  const cells = paintPixels(document.createElement("canvas"), columns, rows, fill);
+  let [across, down] = [columns, rows];
+  const shown = createCanvasMap({ name: "wb-th-map", stage: "wb-th-map-stage", describe, spoken: createReadout("wb-th-readout"), paint(pen, view, room) {
+    stretch(pen, cells, view, room);
+    pen.fillStyle = getComputedStyle(shown.element).getPropertyValue("--wb-bg");
+    pen.globalAlpha = 0.82;
+    pen.fillRect((across - view.x) * view.sx, 0, room.width, room.height);
+    pen.fillRect(0, (down - view.y) * view.sy, room.width, room.height);
+    pen.globalAlpha = 1;
+  } });
+  const height = Math.min(400, Math.max(60, Math.max(4, Math.min(16, Math.floor(260 / rows))) * rows));
+  shown.element.style.maxWidth = `${Math.max(220, 32 * columns)}px`;
+  shown.update({ columns, rows, label, height });
+  const element = el("div", null, el("p", { class: "wb-faint", text: `${label}. ${note}` }), shown.element,
+    el("div", { class: "wb-map-foot" }, shown.spoken, shown.buttons, createScaleBar("unsure", "sure").element));
+  return { element, close: shown.close, reach(...to) { [across, down] = to; shown.request(); } };
 }
 
-function painter(map, extra) {
-  return (canvas) => {
-    const pen = canvas.getContext("2d");
-    const [sx, sy] = [canvas.width / map.columns, canvas.height / map.rows];
-    for (const cell of map.cells) {
-      pen.fillStyle = shade(TABLE, Number.isFinite(cell.value) ? cell.value : 1);
-      extra(pen, cell, sx, sy);
-    }
-  };
-}
+const inkOfCell = (cell) => inkOf(Number.isFinite(cell.value) ? cell.value : 1);
 
 /** Layers by token. */
 export function createExits(play) {
@@ -87,36 +65,31 @@ export function createExits(play) {
     const name = tokens.has(map.places[x]) ? `“${visible(play.piece(play.changes.token[tokens.get(map.places[x])]))}”` : `place ${map.places[x]}`;
     return cell ? `${name}, layer ${layer}: confidence ${percent(cell.value, 0)}${cell.out ? ", out here" : ""}` : `${name}, layer ${layer}: not asked`;
   };
-  const paint = painter(map, (pen, cell, sx, sy) => pen.fillRect(cell.x * sx, cell.y * sy, Math.max(1, sx), Math.max(1, sy)));
+  const fill = (pixels) => { for (const cell of map.cells) pixels[cell.y * map.columns + cell.x] = inkOfCell(cell); };
   const left = map.cells.filter((c) => c.out);
   const mean = left.reduce((sum, c) => sum + (play.layers - 1 - c.y), 0) / Math.max(1, left.length);
   const text = `Layers (the last on top) by token: on average out at layer ${mean.toFixed(1)} of ${play.layers}`;
-  const shown = createMap(map, { label: text, describe, paint, ends: ["unsure", "sure"] });
-  const note = el("p", { class: "wb-faint", text: `${text}. Empty above: layers that were not run or not asked.` });
+  const shown = createCells(map, { label: text, note: "Empty above: layers that were not run or not asked.", describe, fill });
   function update(frame) {
     const reached = play.changes.frame.length ? Math.max(-1, ...play.changesOf(frame).map((c) => play.changes.place[c])) : -1;
     const done = reached < 0 ? play.frames.tokens[frame] : map.places.filter((p) => p <= reached).length;
-    Object.assign(shown.veil.style, { left: `${(100 * done) / Math.max(1, map.columns)}%`, right: "0", top: "0", bottom: "0" });
+    shown.reach(done, map.rows);
   }
-  return { element: el("div", null, note, shown.element), update };
+  return { ...shown, update };
 }
 
 /** Steps by place: when each token came, and how sure the model was. */
 export function createUnmask(play) {
   const map = unmaskCells(play);
   const place = new Map(map.cells.map((c) => [`${c.x},${c.y}`, c]));
-  const paint = (canvas) => {
-    const pen = canvas.getContext("2d");
-    const [sx, sy] = [canvas.width / map.columns, canvas.height / map.rows];
+  const fill = (pixels) => {
     const until = new Map();
     for (const cell of [...map.cells].reverse()) {
       const end = until.get(cell.x) ?? map.rows;
       until.set(cell.x, cell.y);
       if (cell.back) continue;
-      pen.fillStyle = "rgb(128 128 128 / 0.18)";
-      pen.fillRect(cell.x * sx, cell.y * sy, Math.max(1, sx), (end - cell.y) * sy);
-      pen.fillStyle = shade(TABLE, Number.isFinite(cell.value) ? cell.value : 1);
-      pen.fillRect(cell.x * sx, cell.y * sy, Math.max(1, sx), Math.max(1, sy));
+      for (let y = cell.y + 1; y < end; y++) pixels[y * map.columns + cell.x] = STANDS;
+      pixels[cell.y * map.columns + cell.x] = inkOfCell(cell);
     }
   };
   const describe = (x, y) => {
@@ -127,11 +100,9 @@ export function createUnmask(play) {
     return `place ${map.places[x]}, step ${step}: ${change >= 0 && play.changes.token[change] >= 0 ? `“${visible(play.piece(play.changes.token[change]))}” stands` : "masked"}`;
   };
   const text = `Steps (down) by place (across): ${map.cells.filter((c) => c.out).length} tokens unmasked in ${map.rows} step${map.rows === 1 ? "" : "s"}`;
-  const shown = createMap(map, { label: text, describe, paint, ends: ["unsure", "sure"] });
-  const note = el("p", { class: "wb-faint", text: `${text}. Bright is sure; grey below: it stands.` });
+  const shown = createCells(map, { label: text, note: "Bright is sure; grey below: it stands.", describe, fill });
   function update(frame) {
-    const done = Math.min(map.rows, Math.max(0, frame - map.first + 1));
-    Object.assign(shown.veil.style, { left: "0", right: "0", top: `${(100 * done) / map.rows}%`, bottom: "0" });
+    shown.reach(map.columns, Math.min(map.rows, Math.max(0, frame - map.first + 1)));
   }
-  return { element: el("div", null, note, shown.element), update };
+  return { ...shown, update };
 }

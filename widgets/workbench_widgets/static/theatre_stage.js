@@ -47,5 +47,5 @@ export function createStage(play, named, paired = false) {
     where.textContent = frameText(play, frame);
     element.dataset.frame = String(frame);
   }
-  return { element, show, text: () => `${play.method}: ${frameText(play, frame)}` };
+  return { element, show, text: () => `${play.method}: ${frameText(play, frame)}`, close: () => parts.forEach(([, , part]) => part.close?.()) };
 }
