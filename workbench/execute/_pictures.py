@@ -53,6 +53,28 @@ def roofline_chart(rows: Iterable[Any], roof: Any) -> str:
     return _svg(620, height, f"Roofline: {stated}", "".join(parts))
 
 
+def roofline_figure(title: str, rows: Iterable[Any], roof: Any) -> Any:
+    """The same by plotly: a line a kernel over numbers of tokens, under the machine's roofs."""
+    from workbench.figures import Chart
+
+    given = list(rows)
+    points = [r for r in given if r.intensity > 0 and r.gflops > 0]
+    picture = roofline_chart(given, roof)
+    chart = Chart(f"Roofline: {title}", "FLOPs per byte moved", "GFLOP/s", picture, log_x=True, log_y=True)
+    low = min([r.intensity for r in points], default=0.1) / 2
+    high = max([roof.fp32 / roof.dram, *(r.intensity for r in points)]) * 2
+    for kind, peak in (("fp32", roof.fp32), ("bf16", roof.bf16), ("int8", roof.int8)):
+        if kind == "fp32" or any(r.computes == kind for r in points):
+            chart.rule(
+                [low, peak / roof.dram, max(high, peak / roof.dram)], [low * roof.dram, peak, peak], f"{kind} peak"
+            )
+    for n, name in enumerate(dict.fromkeys(r.name for r in points)):
+        mine = [r for r in points if r.name == name]
+        told = [f"<b>{name}</b>, {r.tokens} tokens<br>{r.gflops:.3g} GFLOP/s, {r.ratio:.2f} x torch" for r in mine]
+        chart.line(name, [r.intensity for r in mine], [r.gflops for r in mine], told, n=n)
+    return chart
+
+
 def _decades(values: Sequence[float]) -> tuple[int, int]:
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     return low, max(high, low + 1)

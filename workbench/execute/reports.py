@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench import render
 from workbench.errors import ArgumentError
-from workbench.execute._pictures import roofline_chart
+from workbench.execute._pictures import roofline_chart, roofline_figure
 from workbench.render import Section
 from workbench.results import Provenance, Result
 
@@ -221,6 +221,18 @@ class KernelTimings(Result):
             if found.name == name:
                 return found
         raise ArgumentError(f"no kernel {name!r} was timed: {', '.join(sorted({r.name for r in self.rows}))}")
+
+    def figure(self) -> Any:
+        """The roofline as a plotly figure: GFLOP/s over FLOPs per byte moved.
+
+        Raises
+        ------
+        ArgumentError
+            If the machine's peaks were not measured with it.
+        """
+        if self.roofline is None:
+            raise ArgumentError("these timings have no roofline: time kernels with roofline=True")
+        return roofline_figure(self.title, self.rows, self.roofline)
 
     def _headline(self) -> str:
         best = [self.at(t)[0] for t in self.tokens if any(r.tokens == t for r in self.rows)]

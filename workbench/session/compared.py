@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench import measure, render
 from workbench._charts import scatter
+from workbench.errors import unknown
 from workbench.results import Provenance, Result
 from workbench.session.variants import Execution, Variant
 
@@ -76,6 +77,27 @@ class Compared(Result):
         points = [p for p in points if np.isfinite(p[1:]).all()]
         return tuple(n for n, a, b in points if not any(x <= a and y <= b and (x, y) != (a, b) for _, x, y in points))
 
+    def figure(self, against: str = "decode") -> Any:
+        """Quality against ``"decode"`` speed or ``"weight_bytes"`` as a plotly figure."""
+        from workbench.figures import Chart
+
+        labels = {"decode": "decode speed, x dense", "weight_bytes": "weights, MB"}
+        if against not in labels:
+            raise unknown("against", against, labels)
+        unit, best = (1e-6 if against == "weight_bytes" else 1.0), self.pareto(against)
+        label = labels[against]
+        static = self._picture(against, label)
+        chart = Chart(
+            f"Quality and {label}", label, "perplexity, x dense", static, log_x=against == "decode", log_y=True
+        )
+        rows = [r for r in self.rows if np.isfinite((r.ratio, getattr(r, against))).all()]
+        for name, wanted in (("not beaten", True), ("beaten by another", False)):
+            found = [r for r in rows if (r.number in best) == wanted]
+            if found:
+                points = [(str(r.number), getattr(r, against) * unit, r.ratio, _said(r)) for r in found]
+                chart.points(name, points, filled=wanted)
+        return chart
+
     @property
     def note(self) -> str:
         """What must be known to read the speeds right; empty where nothing is compiled."""
@@ -133,6 +155,13 @@ def compared(variants: Sequence[Variant], quality: Any, size: Any) -> Compared:
         if values and len(v.lineage) == 1 and v.speed is not None:
             alone[values] = max(alone.get(values, 0.0), v.speed.decode.ratio)
     return Compared((*rows, *(_row(v, alone.get(_values(v), nan)) for v in variants)), Provenance.here())
+
+
+def _said(r: ComparedRow) -> str:
+    return (
+        f"<b>{r.name}</b><br>perplexity {r.perplexity:.4g}, {r.ratio:.3g} x dense [{r.low:.3g}, {r.high:.3g}]<br>"
+        f"{r.weight_bytes / 1e6:.0f} MB, prefill {r.prefill:.2f} x, decode {r.decode:.2f} x"
+    )
 
 
 def _values(v: Variant) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from workbench import render
 from workbench.attention.patterns._passes import Kept, Passes
 from workbench.attention.patterns._pattern import PATTERNS, Pattern, blocks, share
-from workbench.errors import ArgumentError
+from workbench.errors import ArgumentError, unknown
 from workbench.jobs import Progress
 from workbench.models import as_lm
 from workbench.results import Provenance, Result
@@ -108,6 +108,20 @@ class PatternCurves(Result):
     def kept(self, point: CurvePoint, layer: int, head: int) -> np.ndarray:
         """Blocks that a head keeps: bool ``[B, B]``."""
         return Kept(point.recalls, point.costs, point.packed).blocks(layer, head, self.blocks)
+
+    def figure(self, against: str = "cost") -> Any:
+        """Recall against ``"cost"`` (share of the blocks that are read) or ``"divergence"`` (nats), by plotly."""
+        from workbench.figures import Chart
+
+        labels = {"cost": "share of the blocks read", "divergence": "KL to dense, nats"}
+        if against not in labels:
+            raise unknown("against", against, labels)
+        chart = Chart("Attention kept by sparse patterns", labels[against], "share of attention kept")
+        for n, name in enumerate(dict.fromkeys(r.name for r in self.rows)):
+            points = [r for r in self.of(name) if np.isfinite(getattr(r, against))]
+            told = [f"<b>{name}</b>, budget {r.budget:.0%}<br>{r.recall:.1%} kept in {r.cost:.1%}" for r in points]
+            chart.line(name, [getattr(r, against) for r in points], [r.recall for r in points], told, n=n)
+        return chart
 
     def _headline(self) -> str:
         names = sorted({r.name for r in self.rows})
