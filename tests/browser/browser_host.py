@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
-from workbench_widgets._base import STATIC, View
+from workbench_widgets._base import STATIC, View, _inside
 
-# host.js comes as it is in an exported page; `view` here is what a test talks to.
+# host.js comes as it is in an exported page; `view` here is what a test talks to, and watch.js sees what a view leaves.
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>host</title>
-<style>body {{ margin: 16px; }} {css}</style></head>
+<style>body {{ margin: 16px; }} {css}</style><script>{watch}</script></head>
 <body data-jp-theme-light="{light}" style="{colours}"><main id="view"></main>
 <script type="application/json" id="state">{state}</script>
 <script type="application/json" id="esm">{esm}</script>
+<script type="application/json" id="views">{views}</script>
+<script type="application/json" id="modules">{modules}</script>
 <script type="module">{host}
+window.begin = () => start(document);
 window.host = await start(document);</script></body></html>"""
 
 DARK = "background:#111;--jp-layout-color1:#111;--jp-content-font-color1:#dedede;color-scheme:dark;"
+WATCH = Path(__file__).with_name("watch.js").read_text(encoding="utf-8")
 
 
 class ViewHost:
@@ -25,16 +30,28 @@ class ViewHost:
     def __init__(self, page: Any) -> None:
         self.page = page
 
-    def mount(self, view: View | dict[str, Any], *, esm: str, css: str, dark: bool = False) -> Any:
-        state = view.state() if isinstance(view, View) else view
+    def mount(self, view: View | dict[str, Any], *, esm: str = "", css: str = "", dark: bool = False) -> Any:
+        """Show a view as it is now, with those inside it; or one of the given traits."""
+        views: dict[str, Any] = {}
+        modules: dict[str, str] = {}
+        state = view
+        if isinstance(view, View):
+            state, esm = view.state(), view._esm
+            views, modules, css = _inside(view)
+            for inner in views.values():
+                inner["state"]["live"] = True  # as in a notebook: on a saved page nothing could be tried
         text = PAGE.format(
             css=css,
+            watch=WATCH,
             light=str(not dark).lower(),
             colours=DARK if dark else "",
             state=_script(state),
             esm=_script(esm),
+            views=_script(views),
+            modules=_script(modules),
             host=(STATIC / "host.js").read_text(encoding="utf-8"),
         )
+        self.page.evaluate("window.host = undefined")  # a page keeps its window when its content is replaced
         self.page.set_content(text)
         self.page.wait_for_function("window.host !== undefined")
         return self.page
@@ -49,7 +66,14 @@ class ViewHost:
 
     @property
     def sent(self) -> list[dict[str, Any]]:
-        return self.page.evaluate("window.host.model.sent")
+        """What went to the kernel, from the view and from those inside it."""
+        return self.page.evaluate(
+            "[...window.host.model.sent, ...[...window.host.host.models.values()].flatMap((m) => m.sent)]"
+        )
+
+    def left(self) -> Any:
+        """What is still there of the view on the page after it was closed: listeners, observers, timers, WebGL."""
+        return self.page.evaluate("window.host && window.watch.close()")
 
 
 def _script(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,30 +50,59 @@ def lab(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]
         yield server
 
 
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page that reaches this machine only; what else it asked for is in ``page.external``."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1500})
-    page = context.new_page()
-    page.external, page.errors = [], []
+@contextmanager
+def guarded(browser: Any, **options: Any) -> Iterator[Any]:
+    """A page that reaches this machine only. It is an error if it asks for more, or if anything goes wrong on it.
+
+    Error lines that must come, of JupyterLab's own, are allowed by a part of their text in ``page.forgiven``.
+    """
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 1500}, **options})
+    external, errors, forgiven = [], [], ["/lsp/"]  # Lab asks for language servers whether or not there are any
 
     def route(request: Any) -> None:
         url = request.request.url
         if url.startswith(("http://127.0.0.1:", "data:", "blob:", "file:")):
             request.continue_()
         else:
-            page.external.append(url)
+            external.append(url)
             request.abort()
 
     context.route("**/*", route)
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    context.on("weberror", lambda found: errors.append(str(found.error)))
+    context.on("console", lambda m: m.type == "error" and errors.append(f"{m.text} {m.location['url']}"))
+    page = context.new_page()
+    page.forgiven = forgiven
     yield page
     context.close()
+    assert external == [], "something was asked for that is not on this machine"
+    assert [e for e in errors if not any(words in e for words in forgiven)] == []
 
 
 @pytest.fixture
-def host(page: Any) -> ViewHost:
-    return ViewHost(page)
+def page(browser: Any) -> Iterator[Any]:
+    """A guarded page."""
+    with guarded(browser) as opened:
+        yield opened
+
+
+@pytest.fixture
+def host(page: Any) -> Iterator[ViewHost]:
+    """A page for one view, which must leave nothing behind when it is closed."""
+    mounted = ViewHost(page)
+    yield mounted
+    assert not mounted.left()
+
+
+@pytest.fixture
+def axe() -> Callable[..., None]:
+    """Asserts that no rule of accessibility of any level is broken inside ``context``."""
+    run = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe().run
+
+    def check(page: Any, context: str, name: str = "") -> None:
+        found = run(page, context=context).response["violations"]
+        assert not [(v["id"], [n["html"][:140] for n in v["nodes"]]) for v in found], name
+
+    return check
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ def shown(host: ViewHost) -> Any:
         return host.mount(state, esm=PrunePanel._esm, css=PrunePanel._css, dark=dark)
 
     yield mount
-    assert not host.page.errors
-    assert not host.page.external
 
 
 def button(page: Any, name: str) -> Any:
@@ -73,12 +71,11 @@ def test_arrow_keys_walk_over_the_cells_and_are_spoken(shown):
 
 def test_handled_keys_do_not_reach_the_notebook(shown):
     page = shown()
-    page.evaluate("window.leaked = []; document.addEventListener('keydown', (e) => window.leaked.push(e.key))")
     page.locator(".wb-canvas").focus()
     page.keyboard.press("ArrowDown")
     page.get_by_role("slider").focus()
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("window.leaked") == []
+    assert page.evaluate("window.watch.leaked") == []
     assert page.locator(".wb-studio").get_attribute("data-lm-suppress-shortcuts") == "true"
 
 
@@ -213,13 +210,6 @@ def test_picking_a_variant(shown, host):
     page = shown(studio_state.pruned())
     page.get_by_role("radio", name="1: magnitude 50 %").check()
     assert host.saved == [{"selected": 1}]
-
-
-def test_closing_leaves_no_listener(shown):
-    page = shown()
-    assert page.evaluate("window.host.model.count()") > 10
-    page.evaluate("window.host.close()")
-    assert page.evaluate("window.host.model.count()") == 0
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
