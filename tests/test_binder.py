@@ -161,6 +161,18 @@ def test_the_badge_opens_the_tour(address: str) -> None:
     assert f"(https://mybinder.org/v2/gh/someone/some.thing/HEAD?urlpath={opened})" in done.stdout
 
 
+def test_the_badge_is_put_into_the_readme_again_and_again(tmp_path: Path) -> None:
+    shutil.copytree(BINDER, tmp_path / "binder")
+    shutil.copytree(ROOT / "notebooks" / "tutorials", tmp_path / "notebooks" / "tutorials")
+    before = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(before, encoding="utf-8")
+    for name in ("someone/first", "someone/second"):
+        badge = link("--write", name, cwd=tmp_path).stdout.strip()
+        after = (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert after == before.replace("<!-- badge -->", f"{badge} <!-- badge -->")
+        assert name in badge
+
+
 def test_a_repository_that_binder_cannot_reach_has_no_badge(tmp_path: Path) -> None:
     shutil.copytree(BINDER, tmp_path / "binder")
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
