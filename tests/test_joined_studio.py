@@ -114,10 +114,11 @@ def test_the_whole_loop(tmp_path: Path) -> None:
     settled(studio)
     assert (execute.error, studio.desk.selected, session.variants[1].compiled) == ({}, 2, True)
     attend = studio.visit("attend")
-    attend.set_state({"text": "the cat sat on the mat. " * 8})
+    attend.set_state({"text": "the cat sat on the mat. " * 12})  # longer than the model can read
     heard(attend, command="study")
     settled(studio)
-    assert attend.inside.study.table.tokens == 192
+    assert attend.reads == {"tokens": 288, "most": 256}
+    assert attend.inside.study.table.tokens == 256
     assert attend.inside.study.table.kinds.shape == (3, 4)
     decode = studio.visit("decode")
     decode.set_state({"prompt": PROMPT})
@@ -127,6 +128,7 @@ def test_the_whole_loop(tmp_path: Path) -> None:
     heard(decode, command="generate", method="draft-model", use="draft", tokens=8, temperature=0.0, pattern="")
     settled(studio)
     assert [r["who"] for r in decode.rows] == [session.variants[1].name, "dense, drafted by 1: magnitude 50 %"]
+    assert decode.inside.plays[0]["settings"].startswith("draft magnitude 50 % · draft tokens "), "a name, not a repr"
     heard(decode, command="see", numbers=[2, 1])
     assert [p["method"] for p in decode.inside.plays] == ["draft-model", "greedy"]
     plain = session.generate(PROMPT, "greedy", variant=0, max_new_tokens=8)

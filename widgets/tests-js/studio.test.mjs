@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { countText } from "../workbench_widgets/static/attend_panel.js";
 import { adapt, methodGroups, unitOptions } from "../workbench_widgets/static/choose.js";
+import { apart } from "../workbench_widgets/static/scatter.js";
 import { createModel, decode } from "../workbench_widgets/static/host.js";
 import { fixedBy } from "../workbench_widgets/static/see.js";
 import { bytesOf, latestWins } from "../workbench_widgets/static/link.js";
@@ -50,6 +52,23 @@ test("latest wins: one request at a time, and of those that waited only the last
   requests.ask(0.4); requests.ask(0.5); requests.reset();
   requests.ask(0.6);
   assert.equal(sent.at(-1)[0], 0.6);
+});
+
+test("circles make room for each other, and stay where there is room", () => {
+  const box = { left: 10, right: 300, top: 10, bottom: 200 };
+  const given = [[100, 100], [100, 100], [104, 98], [290, 15], [295, 12]];
+  const placed = apart([...given, [200, 150]], 23, box);
+  placed.forEach(([x, y], i) => {
+    assert.ok(x >= 10 && x <= 300 && y >= 10 && y <= 200);
+    for (const [u, v] of placed.slice(i + 1)) assert.ok(Math.hypot(x - u, y - v) > 22.9);
+  });
+  assert.deepEqual(placed.at(-1), [200, 150]);
+});
+
+test("a text is counted, and what is left out is said", () => {
+  assert.equal(countText({ tokens: 123, most: 8192 }), "123 of at most 8192 tokens");
+  assert.equal(countText({ tokens: 14400, most: 2048 }), "14.4 k tokens: the model takes 2048, so only the first 2048 are read");
+  assert.equal(countText({}), "");
 });
 
 test("bytes come out whatever they come in", () => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from workbench.results import json_ready
 from workbench_widgets._arrays import pack as packed
 
 _EVENTS = ("token", "position", "branch", "layer", "top", "log_p", "log_q", "u", "entropy", "value")
+_PRUNED = re.compile(r"Pruned\((.+?), ([\d.]+)% of ")  # a model among the settings is there as its repr
+LONG = 60  # signs of a setting
 LIMIT = 96 << 20  # bytes; a front end gives up long before Python does
 
 
@@ -69,4 +72,22 @@ def pack(stages: list[tuple[dict[str, Any], dict[str, np.ndarray]]]) -> tuple[li
 def _settings(parameters: Any) -> str:
     quiet = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "model": None, "max_new_tokens": None}
     shown = {k: v for k, v in parameters.items() if v is not None and (k not in quiet or quiet[k] not in (None, v))}
-    return ", ".join(f"{k}={v!r}" for k, v in shown.items())
+    said = [_words(k.replace("_", " "), v) for k, v in sorted(shown.items(), key=lambda item: item[0] == "seed")]
+    return " · ".join(said)
+
+
+def _words(name: str, value: Any) -> str:
+    """A setting as a person would say it: "draft tokens 7", "no early stopping", "draft wanda 50 %"."""
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    if isinstance(value, float):
+        return f"{name} {value:.3g}"
+    if isinstance(value, list | tuple):
+        return f"{name} {', '.join(f'{v:.3g}' if isinstance(v, float) else str(v) for v in value)}"
+    text = str(value)
+    pruned = _PRUNED.match(text)
+    if pruned is not None:
+        text = f"{pruned[1]} {float(pruned[2]):.3g} %"
+    elif len(text) > LONG:
+        text = f"{text[:LONG].rstrip()}…"
+    return f"{name} {text}"

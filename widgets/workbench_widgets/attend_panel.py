@@ -18,6 +18,7 @@ from workbench_widgets._base import join_modules, join_sheets
 from workbench_widgets._desk import Desk, desk_of
 from workbench_widgets._lens_state import seen_maps
 from workbench_widgets._panel import Framed
+from workbench_widgets._worker import Latest
 from workbench_widgets.lens import Lens
 
 MOST = 3  # studies that are kept open; each has states in a temporary file
@@ -44,14 +45,18 @@ class AttendPanel(Framed):
 
     variant = t.Dict().tag(sync=True)
     text = t.Unicode(TEXT).tag(sync=True)
+    reads = t.Dict().tag(sync=True)
 
     def __init__(self, session: Session | Desk) -> None:
         self._lenses: OrderedDict[int, Lens] = OrderedDict()
+        self._counter: Latest[str] = Latest(self._count, self.report)
         desk = desk_of(session)
         super().__init__(desk, variant=state.looked_at(desk))
+        self.observe(lambda change: self._counter.ask(change["new"]), "text")
+        self._counter.ask(self.text)
 
     def study(self, *, patterns: bool = False, kv: bool = False) -> None:
-        """Read the text with what is looked at; the lens opens when it is done."""
+        """Read the text with what is looked at, as far as the model can; the lens opens when it is done."""
         self.desk.refuse_if_busy()
         if not self.text.strip():
             raise ArgumentError("there is no text to read: write some, at least two words")
@@ -59,7 +64,8 @@ class AttendPanel(Framed):
         chosen: dict[str, Any] = {"patterns": "all" if patterns else (), "kv": "all" if kv else ()}
 
         def work(progress: Any) -> Lens:
-            return Lens(session.study(text, variant=number, states=True, progress=progress, **chosen))
+            tokens = _tokens(session.dense, text)[: _most(session.dense)]
+            return Lens(session.study(tokens, variant=number, states=True, progress=progress, **chosen))
 
         def finished(lens: Lens) -> None:
             self._keep(number, lens)
@@ -67,6 +73,15 @@ class AttendPanel(Framed):
 
         self.publish(error={})
         self.desk.run(self, "study", "Reading", work, finished)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a text is read, or its tokens are counted."""
+        return super().busy or self._counter.busy
+
+    def _count(self, text: str) -> None:
+        lm = self.session.dense
+        self.publish(reads={} if lm.tokenizer is None else {"tokens": len(_tokens(lm, text)), "most": _most(lm)})
 
     @property
     def _number(self) -> int:
@@ -111,6 +126,18 @@ class AttendPanel(Framed):
     def static_html(self) -> str:
         """The study that is shown, without scripts."""
         return "" if self.inside is None else self.inside.static_html()
+
+
+def _tokens(lm: Any, text: str) -> list[int]:
+    """Token ids of a text, however long it is."""
+    if lm.tokenizer is None:
+        raise ArgumentError("the model has no tokenizer: it cannot read text")
+    return list(lm.tokenizer(text, verbose=False)["input_ids"])
+
+
+def _most(lm: Any) -> int:
+    """Tokens that the model takes."""
+    return int(lm.module.config.max_position_embeddings)
 
 
 def _end(lens: Lens) -> None:

@@ -87,7 +87,8 @@ class DecodePanel(Framed):
         if missing or not 1 <= len(numbers) <= 2:
             raise ArgumentError(f"numbers={numbers!r}: one or two of {sorted(self.generations)}")
         rows = {row["number"]: row for row in self.rows}
-        names = [f"{rows[n]['method']}, {rows[n]['who']}" for n in numbers]
+        titles = {entry["name"]: entry["title"] for entry in self.methods}
+        names = [f"{titles.get(rows[n]['method'], rows[n]['method'])}: {rows[n]['who']}" for n in numbers]
         stage = Theatre(*(self.generations[n] for n in numbers), names=names)
         self.show(stage, shown=list(numbers))
 

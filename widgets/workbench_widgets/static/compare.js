@@ -47,7 +47,10 @@ function speedText(speed) {
     speed.note ? el("p", { class: "wb-faint", text: speed.note }) : null];
 }
 
-function sampleText({ prompt, dense, pruned }) {
+const SHOWN = 160; // signs of a prompt: its end is what is continued
+
+function sampleText({ prompt: whole, dense, pruned }) {
+  const prompt = whole && whole.length > SHOWN ? `… ${whole.slice(-SHOWN)}` : whole;
   const said = (kind, name, text) => el("figure", { class: "wb-said" },
     el("figcaption", { class: `wb-key wb-${kind}`, text: name }),
     el("blockquote", null, text === undefined || text === null ? el("span", { class: "wb-faint", text: "…" })

@@ -75,7 +75,7 @@ function compareParts({ host, send, set }) {
     const rows = state.table.rows;
     table.update(state);
     for (const { key, unit, chart } of pictures) {
-      chart.update({ chosen: state.selected, points: rows.map((r) => ({ id: r.number, name: r.name, x: known(r[key]) * unit, y: known(r.ratio), best: state.table.best[key].includes(r.number) })) });
+      chart.update({ chosen: state.selected, points: rows.map((r) => ({ id: r.number, name: r.name, x: known(r[key]) * unit, y: known(r.ratio), low: known(r.low), high: known(r.high), best: state.table.best[key].includes(r.number) })) });
     }
     recipe.update(state);
     if (last !== state.selected || !sides) { sides = [sides?.[0] ?? 0, state.selected || (rows.at(-1)?.number ?? 0)]; last = state.selected; }

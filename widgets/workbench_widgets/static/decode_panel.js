@@ -2,7 +2,7 @@
 
 import { el, field, fillSelect, put, select, uid } from "./dom.js";
 import { significant } from "./maths.js";
-import { createBar } from "./run.js";
+import { createBar, createPreview } from "./run.js";
 import { createInside, createPanel } from "./inside.js";
 
 /** The menu of methods, in families; only those that take a draft where one is wanted. */
@@ -14,6 +14,9 @@ export function decoderGroups(methods, drafting) {
   }
   return [...groups].map(([group, options]) => ({ group, options }));
 }
+
+const COMING = [["Text", "every token, coloured by how it came to be: accepted, corrected, found by search …"], ["Token", "what else was likely there, and how sure the model was"],
+  ["Draft or search", "the tree of each step: what was tried, kept and thrown away"], ["Cost", "passes of the model, time, and what each pass brought"]];
 
 function number(attributes) {
   return el("input", { type: "number", class: "wb-text", ...attributes });
@@ -43,22 +46,23 @@ function createList(see) {
   const table = el("div", { class: "wb-scroll", tabindex: "0", role: "region", "aria-label": "Generations" },
     el("table", { class: "wb-variants wb-generations" }, el("thead", null, el("tr", null, HEADS.map((h) => (h ? el("th", { scope: "col", text: h }) : el("td"))))), body));
   const element = el("div", { class: "wb-list" }, table, field("Beside it", beside));
-  let now = { rows: [], shown: [] };
+  let now = { rows: [], shown: [], methods: [] };
+  const titled = (r) => now.methods.find((m) => m.name === r.method)?.title ?? r.method;
 
   function row(r) {
-    const input = el("input", { type: "radio", name: group, value: String(r.number), "aria-label": `Show ${r.number}: ${r.method}, ${r.who}`, onchange: () => see([r.number]) });
+    const input = el("input", { type: "radio", name: group, value: String(r.number), "aria-label": `Show ${r.number}: ${titled(r)}, ${r.who}`, onchange: () => see([r.number]) });
     input.checked = now.shown[0] === r.number;
-    return el("tr", { class: now.shown.includes(r.number) ? "wb-current" : null }, el("td", null, input), el("th", { scope: "row", text: r.method }), el("td", { text: r.who }),
+    return el("tr", { class: now.shown.includes(r.number) ? "wb-current" : null }, el("td", null, input), el("th", { scope: "row", text: titled(r) }), el("td", { text: r.who }),
       el("td", { text: String(r.tokens) }), el("td", { text: String(r.forwards) }), el("td", { text: r.rate ? significant(r.rate) : "–" }), el("td", { class: "wb-snippet", title: r.text, text: r.text }));
   }
-  function update({ rows, shown, live }) {
+  function update({ rows, shown, methods, live }) {
     const focused = body.contains(document.activeElement) ? document.activeElement.value : null;
-    now = { rows, shown };
+    now = { rows, shown, methods };
     put(body, [...rows].reverse().map(row));
     if (focused !== null) body.querySelector(`input[value="${focused}"]`)?.focus();
     const first = rows.find((r) => r.number === shown[0]);
     const others = first ? rows.filter((r) => r.number !== first.number && r.prompt === first.prompt) : [];
-    fillSelect(beside, [[null, "nothing"], ...others.map((r) => [String(r.number), `${r.number}: ${r.method}, ${r.who}`])], shown[1] === undefined ? null : String(shown[1]));
+    fillSelect(beside, [[null, "nothing"], ...others.map((r) => [String(r.number), `${r.number}: ${titled(r)}, ${r.who}`])], shown[1] === undefined ? null : String(shown[1]));
     beside.disabled = !live || !others.length;
     for (const input of body.querySelectorAll("input")) input.disabled = !live;
     element.hidden = !rows.length;
@@ -78,7 +82,7 @@ function decodeParts({ host, send, set }) {
   });
   const [tokens, heat] = [number({ value: "64", min: "1", max: "512", step: "1" }), number({ value: "0", min: "0", max: "2", step: "0.1" })];
   const pattern = el("input", { type: "text", class: "wb-text", spellcheck: "false", value: "[a-z ,]+\\." });
-  const patternField = field("Pattern (regular expression)", pattern);
+  const patternField = field("Pattern (regular expression)", pattern, { class: "wb-field wb-long" });
   const start = () => {
     set({ prompt: prompt.value });
     send("generate", { ...chosen, tokens: Math.max(1, Math.round(Number(tokens.value) || 64)), temperature: Number(heat.value) || 0, pattern: pattern.value });
@@ -87,7 +91,7 @@ function decodeParts({ host, send, set }) {
   const about = el("p", { class: "wb-about" });
   const told = el("p", { class: "wb-faint" });
   const list = createList((numbers) => send("see", { numbers }));
-  const theatre = createInside(host, el("p", { class: "wb-faint wb-nothing", text: "Press Generate: every token, every draft and what it cost appear here." }));
+  const theatre = createInside(host, createPreview("Press Generate. What appears here:", COMING));
   const form = el("section", { class: "wb-strip", "aria-label": "Generate" }, about, field("Prompt", prompt),
     el("div", { class: "wb-strip-row" }, use.element, field("Method", method), field("Tokens", tokens, { class: "wb-field wb-short" }), field("Temperature", heat, { class: "wb-field wb-short" }), patternField),
     told, bar.element);

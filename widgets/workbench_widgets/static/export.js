@@ -9,12 +9,10 @@ const KINDS = [["model", "Model", "a Hugging Face folder of the variant"], ["rec
 /** `write(what, folder)` is called. */
 export function createExport(write) {
   const folder = el("input", { type: "text", class: "wb-text", value: "exports", spellcheck: "false" });
-  const buttons = KINDS.map(([what, text]) => button(text, () => write(what, folder.value), { "aria-describedby": "" }));
-  const list = el("div", { class: "wb-menu-list" }, KINDS.map(([, , about], i) => {
-    const id = uid("about");
-    buttons[i].setAttribute("aria-describedby", id);
-    return [buttons[i], el("span", { id, class: "wb-faint", text: about })];
-  }).flat());
+  const buttons = KINDS.map(([what, text]) => button(text, () => write(what, folder.value)));
+  const abouts = KINDS.map(() => el("span", { id: uid("about"), class: "wb-faint" }));
+  buttons.forEach((node, i) => node.setAttribute("aria-describedby", abouts[i].id));
+  const list = el("div", { class: "wb-menu-list" }, buttons.map((node, i) => [node, abouts[i]]).flat());
   const done = el("p", { class: "wb-faint wb-written", role: "status" });
   const open = el("summary", { class: "wb-button", text: "Export" });
   const element = el("details", { class: "wb-menu" }, open, el("div", { class: "wb-menu-box" }, field("Folder", folder), list, done));
@@ -28,6 +26,7 @@ export function createExport(write) {
     for (const [i, [what]] of KINDS.entries()) {
       const needs = ["model", "recipe"].includes(what) && !chooser.selected;
       buttons[i].disabled = locked || needs;
+      abouts[i].textContent = needs ? "of a variant: pick one first" : KINDS[i][2];
     }
     folder.disabled = !live;
     element.hidden = !live;

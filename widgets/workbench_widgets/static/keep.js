@@ -10,7 +10,7 @@ const ratio = (r) => (r ? `${r.toFixed(2)}×` : "–");
 function row(v, group, selected, pick) {
   const radio = v.id < 0 ? null : el("input", { type: "radio", name: group, value: String(v.id), "aria-label": v.name, onchange: () => pick(v.id) });
   if (radio) radio.checked = v.id === selected;
-  return el("tr", { class: v.current ? "wb-current" : null }, el("td", null, radio),
+  return el("tr", { class: v.id === selected ? "wb-current" : null }, el("td", null, radio),
     el("th", { scope: "row" }, v.name, v.current ? el("span", { class: "wb-tag", text: "applied" }) : null),
     el("td", { text: percent(v.sparsity) }), el("td", { text: v.perplexity ? significant(v.perplexity) : "–" }),
     el("td", { text: bytes(v.bytes) }), el("td", { text: ratio(v.prefill) }), el("td", { text: ratio(v.decode) }));

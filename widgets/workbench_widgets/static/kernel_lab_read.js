@@ -2,6 +2,7 @@
 
 import { el, put, step, uid } from "./dom.js";
 import { createReadout } from "./primitives.js";
+import { createPreview } from "./run.js";
 import { bytes, percent, significant } from "./maths.js";
 import { intervalText, kernelText, nextName, rowsAt, speedText, styleOf } from "./kernel_lab_maths.js";
 import { createBars } from "./kernel_lab_bars.js";
@@ -10,6 +11,10 @@ import { createBalance } from "./kernel_lab_balance.js";
 
 const MARKS = "Circles fp32, squares bf16, triangles int8; small ones are other numbers of tokens. The way up to the roof is what could still be gained.";
 const UNKNOWN = "Not looked for yet: tick “find the break-even sparsity too” and run. Patterns such as 2:4 leave no sparsity to vary.";
+const COMING = "Press Run: speed-ups, the roofline and bytes appear here, a round at a time. What is timed, and what it stores:";
+const STORES = { dense: "every weight, zeros too", bitmap: "the weights kept, and a bit for each that could be", "2:4": "two of every four weights, and which two", "4x1": "columns of 4 weights that hold anything",
+  "16x1": "columns of 16 weights that hold anything", bsr16: "blocks of 16 × 16 that hold anything", bsr32: "blocks of 32 × 32 that hold anything", csr: "the weights kept, each with the number of its column",
+  "csr-panels": "the same within panels of columns that stay in the first cache", condensed: "rows as long as the longest one's weights, side by side" };
 const COLUMNS = [["kernel", (r) => r.name], ["ms", (r) => significant(r.ms)], ["speed-up", speedText], ["95 % interval", intervalText],
   ["to own dense", (r) => (Number.isFinite(r.own_ratio) ? `${significant(r.own_ratio)}×` : "–")], ["GFLOP/s", (r) => significant(r.gflops)],
   ["GB/s", (r) => significant(r.gbytes)], ["of the bound", (r) => percent(r.roofline, 0)], ["bytes moved", (r) => bytes(r.bytes_moved)],
@@ -104,7 +109,7 @@ export function createRead(code, ask) {
   const skipped = el("dl", { class: "wb-figures wb-lab-skipped" });
   const [left, listing] = [more("Not timed, and why", skipped), createListing(ask)];
   const [protocol, machine] = [el("p", { class: "wb-faint" }), el("p", { class: "wb-faint" })];
-  const nothing = el("p", { class: "wb-faint", text: "Press Run: speed-ups, the roofline and bytes appear here, a round at a time." });
+  const nothing = el("div");
   const figures = el("div", { class: "wb-lab-figures" }, choose.element, spoken, hint, panels, table, listing.element, left, protocol, machine);
   const element = step(4, "Read", nothing, figures, el("div", { class: "wb-actions" }, code.button), code.element);
 
@@ -141,6 +146,7 @@ export function createRead(code, ask) {
     const waiting = !state.timings.rows?.length;
     figures.classList.toggle("wb-lab-stale", waiting);
     nothing.hidden = Boolean(now);
+    if (!now) put(nothing, createPreview(COMING, (state.frame.suits ?? []).filter((name) => STORES[name]).map((name) => [name, STORES[name]])));
     figures.hidden = !now;
     element.dataset.rows = String(state.timings.rows?.length ?? 0);
     element.dataset.complete = String(Boolean(state.timings.complete));

@@ -29,6 +29,12 @@ export function createBar(title, actions, quiet = "") {
   return { element, update };
 }
 
+/** What stands where figures will be: how to get them, and what they will say; `items` are [name, words]. */
+export function createPreview(how, items) {
+  return el("div", { class: "wb-preview" }, el("p", { class: "wb-faint", text: how }),
+    el("dl", null, items.map(([name, words]) => el("div", null, el("dt", { text: name }), el("dd", { text: words })))));
+}
+
 /** The same as a numbered step. */
 export function createRun(number, title, actions, quiet = "") {
   const bar = createBar(title, actions, quiet);

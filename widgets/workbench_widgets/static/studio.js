@@ -11,7 +11,7 @@ const SHARED = ["facts", "panel", "places", "chooser", "written", "job", "live"]
 /** What runs, whichever panel began it. */
 function createBusy(cancel) {
   const bar = el("progress", { class: "wb-progress", max: "1", value: "0", "aria-label": "Progress of the studio" });
-  const text = el("span", { class: "wb-busy-text" });
+  const text = el("span", { class: "wb-busy-text", role: "status" });
   const stop = button("Cancel", cancel, { "aria-label": "Cancel what runs" });
   const element = el("div", { class: "wb-busy" }, text, bar, stop);
   function update({ job }) {
@@ -20,7 +20,8 @@ function createBusy(cancel) {
     stop.disabled = job.state !== "running";
     bar.value = job.fraction ?? 0;
     const after = Number.isFinite(job.seconds) && !running ? ` (${duration(job.seconds)})` : "";
-    text.textContent = job.kind === "score" && !running ? "" : (job.text ?? "") + after;
+    const words = job.kind === "score" && !running ? "" : (job.text ?? "") + after;
+    if (text.textContent !== words) text.textContent = words;
     text.dataset.state = job.state;
   }
   return { element, update };
@@ -35,6 +36,7 @@ function createChooser({ pick, undo, redo }) {
   function update({ chooser, locked, live }) {
     const name = (number) => chooser.variants.find(([n]) => n === number)?.[1] ?? "dense";
     fillSelect(variant, chooser.variants.map(([n, text]) => [String(n), text]), String(chooser.selected));
+    variant.title = name(chooser.selected);
     applied.textContent = applied.title = `Prune starts from ${name(chooser.applied)}`;
     variant.disabled = locked;
     back.disabled = locked || !chooser.can_undo;
