@@ -39,7 +39,10 @@ def test_the_comparison_as_a_figure():
 
 
 def test_a_notebook_gets_no_button_that_sends_data_away():
-    data = compared().figure()._repr_mimebundle_()
+    from IPython.core.interactiveshell import InteractiveShell
+
+    formatter = InteractiveShell.instance().display_formatter
+    data, _ = formatter.format(compared().figure())  # empty where an object shows itself
     assert data["application/vnd.plotly.v1+json"]["config"] == CONFIG
     assert "sendChartToCloud" in CONFIG["modeBarButtonsToRemove"]
     assert "<svg" in data["text/html"]

@@ -79,18 +79,12 @@ class Chart(go.Figure):
         line = {"color": _INK, "width": 1}
         self.add_trace(go.Scatter(x=list(x), y=list(y), name=name, mode="lines", line=line, hoverinfo="name"))
 
-    def _mimebundle(self) -> dict[str, Any]:
+    _ipython_display_ = None  # plotly's own would put its buttons back
+
+    def _repr_mimebundle_(self, *_: Any, **__: Any) -> dict[str, Any]:
         data = {**json.loads(str(self.to_json())), "config": dict(CONFIG)}
         words = {"text/html": self._static} if self._static else {}
         return {"application/vnd.plotly.v1+json": data, "text/plain": f"Chart({self._said!r})", **words}
-
-    def _repr_mimebundle_(self, *_: Any, **__: Any) -> dict[str, Any]:
-        return self._mimebundle()
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self._mimebundle(), raw=True)
 
     def to_html(self, *args: Any, **given: Any) -> str:
         """A page that holds plotly itself and works from a file; arguments as plotly's own."""
