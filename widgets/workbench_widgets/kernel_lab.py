@@ -28,9 +28,8 @@ from workbench_widgets._worker import Latest
 
 _MODULES = (
     "maths.js", "dom.js", "primitives.js", "canvas_view.js", "canvas_map.js", "link.js", "run.js", "code.js",
-    "kernel_lab_maths.js",
-    "kernel_lab_choose.js", "kernel_lab_kernels.js", "kernel_lab_pattern.js", "kernel_lab_bars.js",
-    "kernel_lab_roof.js", "kernel_lab_balance.js", "kernel_lab_read.js", "kernel_lab.js",
+    "axes.js", "kernel_lab_maths.js", "kernel_lab_choose.js", "kernel_lab_kernels.js", "kernel_lab_pattern.js",
+    "kernel_lab_bars.js", "kernel_lab_roof.js", "kernel_lab_balance.js", "kernel_lab_read.js", "kernel_lab.js",
 )  # fmt: skip
 _TURN = threading.Lock()  # what runs at the same time would be timed too
 _STOPPED = "Cancelled: figures show what was timed so far"

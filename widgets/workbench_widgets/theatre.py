@@ -21,7 +21,7 @@ from workbench_widgets._base import View, join_modules, join_sheets
 _MODULES = (
     "maths.js", "dom.js", "primitives.js", "canvas_view.js", "canvas_map.js", "link.js", "theatre_data.js",
     "theatre_maths.js", "theatre_text.js", "theatre_token.js", "theatre_nodes.js", "theatre_draft.js",
-    "theatre_search.js", "theatre_cost.js", "theatre_maps.js", "theatre_events.js", "theatre_stage.js",
+    "theatre_search.js", "axes.js", "theatre_cost.js", "theatre_maps.js", "theatre_events.js", "theatre_stage.js",
     "theatre_transport.js", "theatre.js",
 )  # fmt: skip
 

@@ -23,16 +23,44 @@ export function paintPixels(canvas, columns, rows, fill) {
   return canvas;
 }
 
-/** Draw a picture whose pixels cover `cell` cells each, from (x, y) on; only what is seen of it. */
+const scratch = { canvas: null };
+
+/**
+ * A part of an image, halved along each axis until it has about so many columns and rows: [canvas, columns, rows]. A canvas smooths
+ * along both axes or none, and what it smooths, from two pixels only.
+ */
+function averaged(image, left, top, wide, high, columns, rows) {
+  scratch.canvas ??= document.createElement("canvas");
+  const half = (count, least) => Math.max(Math.min(count, least), Math.ceil(count / 2));
+  let [from, w, h] = [[image, left, top], wide, high];
+  [scratch.canvas.width, scratch.canvas.height] = [half(w, columns), half(h, rows)];
+  const pen = scratch.canvas.getContext("2d");
+  pen.globalCompositeOperation = "copy";
+  do {
+    const [w2, h2] = [half(w, columns), half(h, rows)];
+    pen.drawImage(...from, w, h, 0, 0, w2, h2);
+    [from, w, h] = [[scratch.canvas, 0, 0], w2, h2];
+  } while (w > columns || h > rows);
+  return [scratch.canvas, w, h];
+}
+
+/** Draw a picture whose pixels cover `cell` cells each, from (x, y) on; only what is seen of it. Cells are sharp, or averaged where they are too small. */
 export function stretch(pen, image, view, room, { x = 0, y = 0, cell = 1 } = {}) {
   const first = (at, from) => Math.max(0, Math.floor((at - from) / cell));
   const last = (at, space, from, count) => Math.min(count, Math.ceil((at + space - from) / cell));
   const [left, top] = [first(view.x, x), first(view.y, y)];
   const [right, bottom] = [last(view.x, room.width / view.sx, x, image.width), last(view.y, room.height / view.sy, y, image.height)];
   if (right <= left || bottom <= top) return;
-  const [wide, high] = [cell * view.sx, cell * view.sy];
-  pen.imageSmoothingEnabled = Math.min(wide, high) < 1;
-  pen.drawImage(image, left, top, right - left, bottom - top, (x + left * cell - view.x) * view.sx, (y + top * cell - view.y) * view.sy, (right - left) * wide, (bottom - top) * high);
+  const [across, down] = [right - left, bottom - top];
+  const [wide, high] = [across * cell * view.sx, down * cell * view.sy];
+  const place = [(x + left * cell - view.x) * view.sx, (y + top * cell - view.y) * view.sy, wide, high];
+  const [thin, flat] = [wide < across, high < down];
+  pen.imageSmoothingEnabled = thin && flat;
+  if (thin === flat && (!thin || Math.min(wide / across, high / down) > 0.5)) pen.drawImage(image, left, top, across, down, ...place);
+  else {
+    const [small, w, h] = averaged(image, left, top, across, down, Math.ceil(wide), Math.ceil(high));
+    pen.drawImage(small, 0, 0, w, h, ...place);
+  }
 }
 
 /** What dark and bright stand for; `update(low, high)`. */
@@ -127,13 +155,13 @@ function listenToKeys(canvas, map, tip, own) {
  * width and height where the sheet does not give them; without a `ring`, `paint` draws the cursor, which is `at()`.
  */
 export function createCanvasMap({ name, role = "img", stage: placeOf = "", describe, act = null, paint, frame = null, changed = null, edge = 0, most = 24, square = false,
-  grain = () => [1, 1], step = 1.5, size = null, ring = true, keys = {}, spoken = createReadout() }) {
+  grain = () => [1, 1], step = 1.5, size = null, ring = true, keys = {}, all = "Whole map", spoken = createReadout() }) {
   const hint = el("span", { id: uid("hint"), class: "wb-visually-hidden" });
   const canvas = el("canvas", { class: name, role, tabindex: "0", "aria-describedby": hint.id });
   const spot = el("div", { class: "wb-map-spot", "aria-hidden": "true", hidden: true });
   const element = el("div", { class: `wb-map-stage ${placeOf}`.trim() }, canvas, spot, hint);
   const tip = createTip(element);
-  const buttons = el("div", { class: "wb-buttons wb-map-buttons", hidden: true }, [["−", "Zoom out", () => zoom(1 / 1.6)], ["+", "Zoom in", () => zoom(1.6)], ["Whole map", "Show the whole map", () => showAll()]]
+  const buttons = el("div", { class: "wb-buttons wb-map-buttons", hidden: true }, [["−", "Zoom out", () => zoom(1 / 1.6)], ["+", "Zoom in", () => zoom(1.6)], [all, `${all}: show all of it`, () => showAll()]]
     .map(([text, label, press]) => button(text, press, { "aria-label": label })));
   let [shape, room, view, at, pointing, queued, due] = [{}, null, null, { x: 0, y: 0 }, false, 0, true];
   const zooms = () => room !== null && most > 0 && hasZoom(room);

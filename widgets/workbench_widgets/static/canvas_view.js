@@ -26,10 +26,10 @@ export function isWhole(view, room) {
   return view.sx <= least.sx && view.sy <= least.sy;
 }
 
-/** Whether there is anything to zoom into. */
+/** Whether there is anything to zoom into: cells that are half as large as they can be are large enough, except for text. */
 export function hasZoom(room) {
   const least = wholeView(room);
-  return Math.min(least.sx, least.sy) < room.most;
+  return Math.min(least.sx, least.sy) < room.most / (room.square ? 1 : 2);
 }
 
 /** The view after zooming around a point of the canvas; an axis whose cells are large enough stays. */

@@ -11,7 +11,7 @@ const HIGH = 190; // pixels
 function createImage(told, spoken) {
   const buffer = document.createElement("canvas");
   let [cells, width] = [[], 0];
-  const map = createCanvasMap({ name: "wb-lab-image", stage: "wb-lab-image-stage", spoken, describe: (x, y) => told(x, y, cells[y * width + x] / 255),
+  const map = createCanvasMap({ name: "wb-lab-image", stage: "wb-lab-image-stage", all: "All", spoken, describe: (x, y) => told(x, y, cells[y * width + x] / 255),
     paint: (pen, view, room) => stretch(pen, buffer, view, room) });
   const words = el("figcaption");
   const element = el("figure", null, map.element, el("div", { class: "wb-map-foot" }, words, map.buttons));
@@ -50,8 +50,8 @@ export function createPattern() {
     if (frame.suits.length) said.push(["formats that suit", frame.suits.filter((f) => f !== "dense").join(", ") || "dense only"]);
     put(figures, said.map(([name, value]) => el("div", null, el("dt", { text: name }), el("dd", { text: value }))));
     near.update(corner, frame.corner, `The first ${frame.corner[0]} × ${frame.corner[1]} weights: ${frame.pattern}`,
-      `the first ${frame.corner[0]} × ${frame.corner[1]} weights`);
-    far.update(whole, frame.whole, `Density of the whole matrix ${shape}: ${percent(1 - frame.zeros)} kept`, "the whole matrix");
+      `first ${frame.corner[0]} × ${frame.corner[1]}`);
+    far.update(whole, frame.whole, `Density of the whole matrix ${shape}: ${percent(1 - frame.zeros)} kept`, "whole matrix");
   }
   return { element, draw, close: () => { near.close(); far.close(); } };
 }

@@ -1,11 +1,11 @@
 // The roofline: GFLOP/s over FLOPs per byte, both logarithmic. A kernel's points at all numbers of tokens are joined.
 
 import { put, svg } from "./dom.js";
-import { linePath, scale, significant, ticks } from "./maths.js";
+import { linePath, significant } from "./maths.js";
+import { createAxes, drawingOf, plotOf } from "./axes.js";
 import { peaksOf, placeLabels, roofDomain, short, slopesOf } from "./kernel_lab_maths.js";
 
-const ROOF = { width: 480, height: 320, left: 44, right: 12, top: 12, bottom: 38 };
-const EDGES = { left: ROOF.left + 2, right: ROOF.width - ROOF.right, top: ROOF.top, bottom: ROOF.height - ROOF.bottom };
+const EDGES = plotOf(480, 320, 44, 12, 12, 38);
 
 /** SVG path of a mark around a point. */
 export function markPath(kind, x, y, r) {
@@ -19,18 +19,6 @@ export function markPath(kind, x, y, r) {
 export function markOf(name, style, x, y, r, extra = "") {
   const looks = `wb-lab-mark wb-lab-c${style.colour}${style.hollow ? " wb-lab-hollow" : ""}${extra}`;
   return svg("path", { class: looks, d: markPath(style.mark, x, y, r), "data-name": name });
-}
-
-function axes(domain, x, y) {
-  const columns = ticks(domain.x0, domain.x1, 5, true).map((v) => [
-    svg("line", { class: "wb-grid", x1: x(v), x2: x(v), y1: EDGES.top, y2: EDGES.bottom }),
-    svg("text", { class: "wb-tick", x: x(v), y: EDGES.bottom + 14, "text-anchor": "middle" }, short(v))]);
-  const lines = ticks(domain.y0, domain.y1, 5, true).map((v) => [
-    svg("line", { class: "wb-grid", x1: ROOF.left, x2: EDGES.right, y1: y(v), y2: y(v) }),
-    svg("text", { class: "wb-tick", x: ROOF.left - 6, y: y(v) + 3.5, "text-anchor": "end" }, short(v))]);
-  return [...columns.flat(), ...lines.flat(),
-    svg("text", { class: "wb-tick", x: (ROOF.left + EDGES.right) / 2, y: ROOF.height - 6, "text-anchor": "middle" }, "FLOPs per byte moved"),
-    svg("text", { class: "wb-tick", transform: `translate(11 ${(EDGES.top + EDGES.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, "GFLOP/s")];
 }
 
 /** Where along its line the name of a roof stands. */
@@ -51,15 +39,15 @@ function roofs(rows, roof, domain, x, y) {
 
 /** The chart; `update(rows, roof, tokens, style)` draws all rows, those at `tokens` with their names. */
 export function createRoof(hint, listen) {
-  const element = svg("svg", { class: "wb-chart", viewBox: `0 0 ${ROOF.width} ${ROOF.height}`, role: "img", tabindex: "0", "aria-describedby": hint });
+  const element = drawingOf(EDGES, { class: "wb-chart", role: "img", tabindex: "0", "aria-describedby": hint });
   listen(element);
 
   function update(rows, roof, tokens, style) {
     const domain = roofDomain(rows, roof);
     element.toggleAttribute("hidden", !domain);
     if (!domain) return;
-    const x = scale(domain.x0, domain.x1, ROOF.left, EDGES.right, true);
-    const y = scale(domain.y0, domain.y1, EDGES.bottom, EDGES.top, true);
+    const { x, y, nodes } = createAxes(EDGES, { low: domain.x0, high: domain.x1, log: true, count: 5, text: short, name: "FLOPs per byte moved", lines: true },
+      { low: domain.y0, high: domain.y1, log: true, count: 5, text: short, name: "GFLOP/s" });
     const at = (r) => [x(r.intensity), y(r.gflops)];
     const names = [...new Set(rows.map((r) => r.name))];
     const paths = names.map((name) => svg("path", { class: `wb-lab-trail wb-lab-c${style(rows.find((r) => r.name === name)).colour}`, "data-name": name,
@@ -73,7 +61,7 @@ export function createRoof(hint, listen) {
     const places = placeLabels(shown.map((r) => ({ x: at(r)[0], y: at(r)[1], text: r.name })), EDGES, blocked);
     const labels = shown.map((r, i) => places[i] && svg("text", { class: "wb-lab-label", x: places[i].x, y: places[i].y + 3.5, "data-name": r.name }, r.name));
     element.setAttribute("aria-label", `Roofline: ${shown.map((r) => `${r.name} ${significant(r.gflops)} GFLOP/s at ${significant(r.intensity)} FLOPs per byte`).join("; ")}`);
-    put(element, axes(domain, x, y), roofs(rows, roof, domain, x, y), paths, others, shown.map((r) => markOf(r.name, style(r), ...at(r), 5)), labels);
+    put(element, nodes, roofs(rows, roof, domain, x, y), paths, others, shown.map((r) => markOf(r.name, style(r), ...at(r), 5)), labels);
   }
   return { element, update };
 }

@@ -1,39 +1,34 @@
 // What it cost: tokens per pass, what a pass of n tokens costs and what it brought, where the time went.
 
 import { el, put, svg } from "./dom.js";
-import { linePath, percent, scale, significant, ticks } from "./maths.js";
+import { linePath, percent, significant, ticks } from "./maths.js";
+import { createAxes, drawingOf, plotOf } from "./axes.js";
 import { beforeFirst, costAt, payoffs, spentText } from "./theatre_maths.js";
 
-const PLOT = { width: 380, height: 190, left: 34, right: 12, top: 10, bottom: 34 };
-const INSIDE = { left: PLOT.left, right: PLOT.width - PLOT.right, top: PLOT.top, bottom: PLOT.height - PLOT.bottom };
+const PLOT = plotOf(380, 190, 46, 12, 10, 34);
 
-function frameOf(x, y, [x0, x1], [y0, y1], xName, yName) {
-  const whole = (values) => values.filter((v) => Number.isInteger(v) || x1 - x0 < 3);
-  return [
-    ...whole(ticks(x0, x1, 5)).map((v) => svg("text", { class: "wb-tick", x: x(v), y: INSIDE.bottom + 13, "text-anchor": "middle" }, String(v))),
-    ...ticks(y0, y1, 4).flatMap((v) => [svg("line", { class: "wb-grid", x1: INSIDE.left, x2: INSIDE.right, y1: y(v), y2: y(v) }),
-      svg("text", { class: "wb-tick", x: INSIDE.left - 5, y: y(v) + 3.5, "text-anchor": "end" }, String(v))]),
-    svg("text", { class: "wb-tick", x: (INSIDE.left + INSIDE.right) / 2, y: PLOT.height - 4, "text-anchor": "middle" }, xName),
-    svg("text", { class: "wb-tick", transform: `translate(9 ${(INSIDE.top + INSIDE.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yName)];
+/** Both axes begin at 0; whole numbers only, unless there is room for none. */
+function axesOf(most, high, xName, yName) {
+  const whole = ticks(0, most, 5).filter((v) => Number.isInteger(v) || most < 3);
+  return createAxes(PLOT, { low: 0, high: most, values: whole, name: xName }, { low: 0, high, name: yName });
 }
 
-const plotOf = (label) => svg("svg", { class: "wb-chart", viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, role: "img", "aria-label": label });
+const drawn = (label) => drawingOf(PLOT, { class: "wb-chart", role: "img", "aria-label": label });
 
 /** Tokens over passes, with the line of one token a pass. */
 function createProgress(play) {
   const f = play.frames;
   const end = play.count - 1;
   const [most, high] = [Math.max(1, ...f.target), Math.max(1, ...f.tokens)];
-  const x = scale(0, most, INSIDE.left, INSIDE.right);
-  const y = scale(0, high, INSIDE.bottom, INSIDE.top);
+  const { x, y, nodes } = axesOf(most, high, "passes of the target", "tokens");
   const step = Math.max(1, Math.floor(play.count / 400));
   const points = Array.from(f.target, (n, i) => [x(n), y(f.tokens[i])]).filter((_, i) => i % step === 0 || i === end);
   if (f.target[0] > 0) points.unshift([x(0), y(0)]);
   const both = Math.min(most, high);
   const dot = svg("circle", { class: "wb-th-dot", r: 4.5 });
   const label = high > 0 && most > 0 ? `${f.tokens[end]} tokens in ${f.target[end]} passes` : "";
-  const element = plotOf(`Tokens over passes of the target: ${label}`);
-  put(element, frameOf(x, y, [0, most], [0, high], "passes of the target", "tokens"),
+  const element = drawn(`Tokens over passes of the target: ${label}`);
+  put(element, nodes,
     svg("line", { class: "wb-th-even", x1: x(0), y1: y(0), x2: x(both), y2: y(both) }),
     svg("path", { class: "wb-th-line", d: linePath(points) }), dot);
   return { element, update(frame) { dot.setAttribute("cx", x(f.target[frame])); dot.setAttribute("cy", y(f.tokens[frame])); } };
@@ -48,15 +43,14 @@ function createPayoff(play) {
   const line = play.passes.filter(([n]) => n < most);
   if (line.length) line.push([most, costAt(play.passes, most)]);
   const high = Math.max(2, ...marks.map((m) => m.gained), ...line.map(([, v]) => v));
-  const x = scale(0, most, INSIDE.left, INSIDE.right);
-  const y = scale(0, high, INSIDE.bottom, INSIDE.top);
+  const { x, y, nodes } = axesOf(most, high, "tokens in the pass, n", "plain passes");
   const total = marks.reduce((sum, m) => sum + m.count, 0);
   const ring = svg("circle", { class: "wb-th-dot", r: 5 });
   const average = marks.reduce((sum, m) => sum + m.gained * m.count, 0) / Math.max(1, total);
   const cost = marks.reduce((sum, m) => sum + costAt(play.passes, m.n) * m.count, 0) / Math.max(1, total);
   const verdict = Number.isFinite(cost) ? `A pass brought ${significant(average)} tokens and took as long as ${significant(cost)} plain ones on average: ${average > cost ? "it paid" : "it lost"}, ${significant(average / cost)}×, drafting not counted.` : `A pass brought ${significant(average)} tokens on average.`;
-  const element = plotOf(`Tokens gained over tokens in a pass. ${verdict}`);
-  put(element, frameOf(x, y, [0, most], [0, high], "tokens in the pass, n", "plain passes"),
+  const element = drawn(`Tokens gained over tokens in a pass. ${verdict}`);
+  put(element, nodes,
     line.length ? svg("path", { class: "wb-th-cost", d: linePath(line.map(([n, v]) => [x(n), y(v)])) }) : null,
     line.length ? svg("text", { class: "wb-th-cost-name", x: x(line[line.length - 1][0]) - 2, y: y(line[line.length - 1][1]) - 6, "text-anchor": "end" }, "v(n): break-even") : null,
     marks.map((m) => svg("circle", { class: `wb-th-gain${m.gained < costAt(play.passes, m.n) ? " wb-th-loss" : ""}`, cx: x(m.n), cy: y(m.gained), r: 2.5 + 8 * Math.sqrt(m.count / total) },
