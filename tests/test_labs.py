@@ -99,7 +99,10 @@ def test_notebooks_are_valid_and_their_ids_unique(kind: str) -> None:
     for lab in percent.LABS:
         content = notebooks.notebook(lab, kind)
         nbformat.validate(nbformat.from_dict(content))
-        graded = [c["metadata"]["nbgrader"] for c in content["cells"] if c["metadata"]]
+        graded = [c["metadata"]["nbgrader"] for c in content["cells"] if "nbgrader" in c["metadata"]]
+        asked = [c for c in content["cells"] if "workbench.predict(" in "".join(c["source"])]
+        assert asked
+        assert all(c["metadata"]["jupyter"] == {"source_hidden": True} for c in asked)  # the answer stands in it
         seen += [g["grade_id"] for g in graded]
         assert all(g["schema_version"] == 3 and not g["task"] for g in graded)
         assert all(g["locked"] and g["points"] >= 1 and not g["solution"] for g in graded if g["grade"])

@@ -58,6 +58,13 @@ def test_every_part_stands_on_the_first_cell_and_the_session(notebook: Any) -> N
 
 
 @pytest.mark.parametrize("notebook", LESSONS)
+def test_every_part_that_asks_ends_with_something_to_change(notebook: Any) -> None:
+    text = "\n".join(cell.source for cell in notebook.cells)
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        assert "workbench.predict(" not in part or "**Change one thing" in part, part.splitlines()[0]
+
+
+@pytest.mark.parametrize("notebook", LESSONS)
 def test_every_lesson_asks_before_it_shows(notebook: Any) -> None:
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")

@@ -56,6 +56,7 @@ from transformers.utils import logging
 import workbench
 from workbench import lessons
 
+torch.set_num_threads(1)  # one busy core: what is measured depends less on what else runs
 lm = workbench.load(dtype=torch.bfloat16)
 tokens = workbench.calibration(lm, samples=8, seqlen=128)
 held_out = workbench.evaluation(lm, seqlen=256, windows=6)
@@ -80,10 +81,26 @@ workbench.size(lm)
 # It only means something together with its text and its protocol, so the result carries both.
 #
 # Two texts, never the same words: `tokens` shows the pruning method what typical inputs look like (*calibration*),
-# `held_out` is for measuring.
+# `held_out` is for measuring. **Predict**:
+
+# %% jupyter={"source_hidden": true}
+dense = workbench.predict(
+    "The model knows 49,152 tokens. Between how many does it hesitate?", low=1, high=1000,
+    answer="Most of what comes next in a text is nearly certain: the rest of a word, a comma, 'of the'. A few places are wide "
+    "open. The interval is wide because six short windows are little text; differences on the same windows are sharper.",
+)  # fmt: skip
+dense
 
 # %% tags=["look"]
-workbench.perplexity(lm, held_out)
+quality = workbench.perplexity(lm, held_out)
+dense.reveal(quality.perplexity)
+
+# %% tags=["look"]
+quality
+
+# %% [markdown]
+# **Change one thing:** `workbench.perplexity(lm, workbench.evaluation(lm, seqlen=64, windows=24))`: as many tokens, but less
+# to go by before each. Is the model as good?
 
 # %% [markdown]
 # ## Small weights first: magnitude
@@ -91,7 +108,7 @@ workbench.perplexity(lm, held_out)
 # Half of all weights will be set to zero: those with the smallest absolute value, since they seem to matter least. It is
 # the oldest rule there is. **Predict** first. A guess can be made once; being wrong is how the picture sticks.
 
-# %%
+# %% jupyter={"source_hidden": true}
 smallest = workbench.predict(
     "What will the perplexity be, with the smallest half of the weights gone?", low=10, high=1000,
     answer="A weight is small or large only beside what it multiplies. Some inputs of a layer are a hundred times as "
@@ -106,13 +123,16 @@ magnitude = bench.prune(method="magnitude", sparsity=0.5, speed=False)
 smallest.reveal(bench.variants[0].after.perplexity)
 
 # %% [markdown]
+# **Change one thing:** `workbench.perplexity(workbench.prune(lm, "magnitude", 0.3), held_out)`, with 30 % instead of 50 %. Is
+# the damage proportional?
+#
 # ## Small weights on large inputs: Wanda
 #
 # A small weight on a large input can matter more than a large weight on an input that is nearly always zero. Wanda
 # (Sun and others, 2023) multiplies both: the score is $|W_{oi}| \cdot \lVert X_i \rVert_2$, with the input's norm taken
 # over the calibration text. One forward pass, nothing is trained. **Predict**: what does it save?
 
-# %%
+# %% jupyter={"source_hidden": true}
 chosen = workbench.predict(
     "And the perplexity with the half that Wanda would take?", low=10, high=1000,
     answer="Just as many zeros, other places. The calibration text tells which inputs are large, and that is nearly all "
@@ -141,11 +161,15 @@ for number, name in enumerate(["dense", "magnitude", "wanda"]):
 # Half of a model this small is a lot, and nothing was trained afterwards: even Wanda's half has lost Paris. Larger models
 # have more to spare.
 #
+# **Change one thing:** let in every four neighbours two go, as graphics cards like it, still half of all:
+# `workbench.perplexity(workbench.prune(lm, "wanda", 0.5, pattern="2:4", calibration=tokens), held_out)`. What does the
+# freedom to choose *anywhere* buy?
+#
 # ## Zeroed is not removed
 #
 # Half of the weights are zero. **Predict**: how large is the model now?
 
-# %%
+# %% jupyter={"source_hidden": true}
 size = workbench.predict(
     "How many megabytes are the weights of the half-empty model, if the whole one has 269?", low=0, high=300, unit="MB",
     answer="A zero is stored like any other number, and multiplied like any other. A mask makes a model smaller only for "
@@ -158,10 +182,22 @@ size.reveal(workbench.size(bench.model(2)).weight_bytes / 1e6)
 
 # %% [markdown]
 # **FLAP** (An and others, 2023) removes whole neurons and attention heads instead, so that the matrices really shrink.
-# That is a blunter knife, so it gets a smaller share: one fifth.
+# That is a blunter knife, so it gets a smaller share: one fifth. **Predict**, and think of the size too:
+
+# %% jupyter={"source_hidden": true}
+blunt = workbench.predict(
+    "What will the perplexity be with a fifth of the neurons and heads gone?", low=10, high=1000,
+    answer="A neuron goes with all its weights, the good ones too: a fifth in whole neurons costs nearly half of what half "
+    "in single weights does. In return it is really gone, and the megabytes say so. They fall by less than a fifth, since "
+    "the embeddings stay as they are.",
+)  # fmt: skip
+blunt
 
 # %% checkpoint="flap"
 flap = bench.prune(method="flap", sparsity=0.2, speed=False)
+
+# %% tags=["look"]
+blunt.reveal(bench.variants[2].after.perplexity)
 
 # %% tags=["look"]
 print(
@@ -174,13 +210,17 @@ for variant in bench.variants:
     )
 
 # %% [markdown]
+# **Change one thing:** `workbench.prune(lm, "flap", 0.1, calibration=tokens)`, a tenth. Which layers lose most, and is it
+# smaller?
+#
 # ## Keep it: a checkpoint that opens anywhere
 #
 # What is written is read back and compared before it counts as written; the largest difference is in the result. The
 # Wanda model has the shapes that it always had, so plain `transformers` reads it.
 
 # %% tags=["look"]
-folder = Path(tempfile.mkdtemp()) / "wanda-half"
+place = tempfile.TemporaryDirectory()  # goes when the kernel ends; to keep the model name a folder of yours
+folder = Path(place.name) / "wanda-half"
 bench.export(folder, variant=2)
 
 # %% tags=["look"]

@@ -74,7 +74,7 @@ def show(timings, names, tokens):
 # Half of its weights are zero, at random places. The usual format for that is **CSR**, *compressed sparse rows*: only
 # the other half is stored, each weight with the number of its column. That halves the multiplications. **Predict**:
 
-# %% tags=["look"]
+# %% tags=["look"] jupyter={"source_hidden": true}
 csr = workbench.predict(
     "How many times as fast as the dense kernel is PyTorch's CSR, with half of the weights?", low=0.1, high=4, unit="x",
     answer="Bytes: a weight takes 4 bytes, the number of its column another 8. Half of the weights times 12 bytes is "
@@ -96,6 +96,8 @@ csr.reveal(half.row("torch-csr", 1).ratio)
 show(half, ["torch", "torch-csr", "csr", "dense"], tokens=1)
 
 # %% [markdown]
+# **Change one thing:** `sparsity=0.9` in the cell before. Who wins now?
+#
 # ## Where is the break-even?
 #
 # The time of a sparse kernel is roughly a straight line (the last column of the table says how roughly): something fixed,
@@ -103,10 +105,23 @@ show(half, ["torch", "torch-csr", "csr", "dense"], tokens=1)
 # The opponent is our own dense kernel.
 #
 # A second format enters: **bitmap** stores the weights that are not zero and one *bit* per weight that says which they
-# are. The kernel unpacks them in registers and then multiplies as if they were dense.
+# are. The kernel unpacks them in registers and then multiplies as if they were dense. **Predict**:
+
+# %% tags=["look"] jupyter={"source_hidden": true}
+crossing = workbench.predict(
+    "From how many percent of zeros on is CSR faster than our dense kernel, with one token?", low=0, high=100, unit="%",
+    answer="A weight in CSR costs some three times what a dense one costs: its column has to be read, and its input fetched "
+    "from wherever it is. So about two of three have to be zero before skipping them pays.",
+)  # fmt: skip
+crossing
 
 # %% tags=["look"]
-break_even((2048, 1024), formats=("csr", "bitmap"), tokens=(1, 128), peer="dense", repeats=9)
+lines = break_even((2048, 1024), formats=("csr", "bitmap"), tokens=(1, 128), peer="dense", repeats=9)
+found = next(row.sparsity for row in lines.rows if row.name == "csr" and row.tokens == 1)
+crossing.reveal(100 * found if found < 1 else 100)
+
+# %% tags=["look"]
+lines
 
 # %% [markdown]
 # *Density* is the share of weights kept: sparsity grows to the left, and the dense kernel's time is 1. CSR's line is
@@ -117,6 +132,8 @@ break_even((2048, 1024), formats=("csr", "bitmap"), tokens=(1, 128), peer="dense
 #
 # It saves bytes, no multiplications. So the question is which of the two the kernel waits for. That is the next section.
 # </details>
+#
+# **Change one thing:** `tokens=(8,)`. Does CSR pay sooner or later?
 
 # %% [markdown]
 # ## Waiting for memory, or for arithmetic?
@@ -129,15 +146,32 @@ break_even((2048, 1024), formats=("csr", "bitmap"), tokens=(1, 128), peer="dense
 # In the **roofline**, the last picture of the result, further right means more work per byte. The slopes are bandwidths
 # (dashed: what lies in a cache can be fetched faster), the flat roofs are what the processor can multiply. Nothing can
 # lie above.
+#
+# Now 80 % zeros, in two formats: the bitmap saves bytes and still multiplies everything; `csr-panels` reads more bytes, and
+# skips what is zero. **Predict**:
+
+# %% tags=["look"] jupyter={"source_hidden": true}
+waits = workbench.predict(
+    "Which of the two is faster while a prompt of 128 tokens is read?", options=["bitmap", "csr-panels"],
+    answer="A prompt waits for arithmetic, so what is multiplied counts, and csr-panels multiplies a fifth. With one token it is "
+    "the other way round: fewer bytes win.",
+)  # fmt: skip
+waits
 
 # %% tags=["look"]
 random = {"pattern": "unstructured", "sparsity": 0.8}
-workbench.time_kernels(shape, **random, formats=("bitmap", "csr-panels"), tokens=(1, 128))
+both = workbench.time_kernels(shape, **random, formats=("bitmap", "csr-panels"), tokens=(1, 128))
+waits.reveal(min(("bitmap", "csr-panels"), key=lambda name: both.row(name, 128).ms))
+
+# %% tags=["look"]
+both
 
 # %% [markdown]
 # Circles lie under the slopes: decoding waits for memory, so **fewer bytes are more speed**. Squares lie under the roof:
 # a prompt waits for arithmetic, so only **fewer multiplications** help, provided that a sparse kernel does them nearly as
 # fast as a dense one.
+#
+# **Change one thing:** `tokens=(4, 16)`. Where do the points move, and when does the winner change?
 
 # %% [markdown]
 # ## What blocks buy
@@ -145,7 +179,7 @@ workbench.time_kernels(shape, **random, formats=("bitmap", "csr-panels"), tokens
 # Let zeros come in blocks. In a `16x1` block 16 outputs keep or lose the same input: one column number serves 16
 # weights, and these fill a register of the processor exactly. Same sparsity, same number of multiplications. **Predict**:
 
-# %% tags=["look"]
+# %% tags=["look"] jupyter={"source_hidden": true}
 blocks = workbench.predict(
     "80 % zeros in 16x1 blocks, 128 tokens: how many times as fast as the dense kernel?", low=0.5, high=8, unit="x",
     answer="Skipping perfectly would give 5. A block that fills a register needs one look-up for 16 multiplications, so "
@@ -178,18 +212,29 @@ for name in ("csr", "16x1"):
 # %% [markdown]
 # Blocks make skipping cheap, and choosing hard: a block goes with everything in it, the important weights too. Once a
 # block fills the registers, larger ones gain little. The shape is a bargain between the kernel and the model.
+#
+# **Change one thing:** `sparsity=0.95`. What would skipping perfectly give, and how much of it is there?
 
 # %% [markdown]
 # ## Fewer bits
 #
 # If bytes are what decoding waits for, then besides leaving weights out one can store them shorter: **bf16** keeps the
-# first half of each float's bits, **int8** rounds to 255 steps per row. Both go with any format.
+# first half of each float's bits, **int8** rounds to 255 steps per row. Both go with any format. **Predict**, for one token:
+
+# %% tags=["look"] jupyter={"source_hidden": true}
+short = workbench.predict(
+    "How many times as fast as our dense fp32 kernel is dense int8, without a single zero?", low=0.5, high=10, unit="x",
+    answer="A quarter of the bytes is about four times the speed. Where the shorter matrix fits into a cache that is too small "
+    "for the longer one, it is more.",
+)  # fmt: skip
+short
 
 # %% tags=["look"]
 kinds = ("fp32", "bf16", "int8")
 random = {"pattern": "unstructured", "sparsity": 0.5}
 bits = workbench.time_kernels(shape, **random, formats="bitmap", values=kinds, tokens=1)
 show(bits, ["dense", "bitmap", "dense-bf16", "bitmap-bf16", "dense-int8", "bitmap-int8"], tokens=1)
+short.reveal(bits.row("dense", 1).ms / bits.row("dense-int8", 1).ms)
 
 # %% [markdown]
 # <details><summary>A bitmap of half-empty fp32 takes 53 % of the bytes, of int8 63 %. Why not 50?</summary>
@@ -197,6 +242,8 @@ show(bits, ["dense", "bitmap", "dense-bf16", "bitmap-bf16", "dense-int8", "bitma
 # The bit per weight. Beside 32 bits it is nothing; beside 8 it is an eighth. The shorter the weights, the less a zero is
 # worth.
 # </details>
+#
+# **Change one thing:** `sparsity=0.8`. What does the bitmap gain in fp32, what in int8?
 
 # %% [markdown]
 # ## Your own model
@@ -210,13 +257,23 @@ bench.prune(method="wanda", sparsity=0.5, speed=False)
 # ## A kernel for each layer
 #
 # `sparsify` times the formats on each layer's own weight and gives it the fastest, or leaves the layer to torch and says
-# why. It tells you what it did, layer by layer.
+# why. It tells you what it did, layer by layer. **Predict**:
+
+# %% jupyter={"source_hidden": true}
+layered = workbench.predict(
+    "Every layer with its fastest kernel: how many times as fast as dense does the whole model decode?",
+    low=0.5, high=15, unit="x",
+    answer="A model this small spends most of a step between its multiplications: Python calls one layer after the other, "
+    "thousands of small operations for a single token. No kernel for matrices can make that faster.",
+)  # fmt: skip
+layered
 
 # %%
 sparse = workbench.sparsify(bench.model(1), values="int8", tokens=1)
 whole = workbench.speed(sparse, lm, prompt_tokens=64, new_tokens=16, repeats=3)
 display(sparse)
 del sparse  # it takes memory
+layered.reveal(whole.decode.ratio)
 
 # %%
 whole
@@ -225,11 +282,7 @@ whole
 # Faster than dense; *prefill* is the prompt, *decode* the answer. But compare with the speed-ups of the matrices alone:
 # much of what they gained is gone.
 #
-# <details><summary>Where does the rest of a decoding step go?</summary>
-#
-# A model this small spends most of a step between its multiplications: Python calls one layer after the other, thousands
-# of small operations for a single token. No kernel for matrices can make that faster.
-# </details>
+# **Change one thing:** `values="fp32"` in `sparsify`. Which layers are left to torch now?
 
 # %% [markdown]
 # ## One call per token
@@ -241,7 +294,7 @@ whole
 # One thing at a time: first the pruned model in int8 with all its zeros stored, so that nothing is skipped, then without
 # them. **Predict** the second:
 
-# %%
+# %% jupyter={"source_hidden": true}
 last = workbench.predict(
     "How many times as fast as transformers does the half-empty int8 model decode?", low=0.5, high=30, unit="x",
     answer="Compiling takes away what was not multiplication, and short weights take away bytes: that is the first line. "
@@ -272,6 +325,8 @@ for variant in (bench.variants[-1], bench.variants[0]):
 # %% [markdown]
 # (`workbench.execute.whole.time_model` is stricter: before it times anything, it compares all logits with those of a twin
 # in float64. That takes 5 GB.)
+#
+# **Change one thing:** `("bitmap", "bf16")` as a third line of the loop. Do the zeros bring more where weights are longer?
 
 # %% [markdown]
 # ## The kernel lab: the same with your hands

@@ -57,14 +57,14 @@ print(lm.tokenizer.decode(ids[:60]), "...")
 # The last tokens of this text see a thousand keys. Attention is a share that a token gives to each of them, 100 % in
 # all. **Predict**:
 
-# %%
+# %% jupyter={"source_hidden": true}
 keys = workbench.predict(
     "How many keys hold 90 % of a token's attention, in a typical head?", low=1, high=1000,
     answer="Two dozen would do for half of the heads. What they are differs from head to head, and from token to token.",
 )  # fmt: skip
 keys
 
-# %%
+# %% jupyter={"source_hidden": true}
 sink = workbench.predict(
     "How much of a typical head's attention goes to the first four tokens, whatever they say?", low=0, high=100, unit="%",
     answer="Shares have to add up to 1: a head that finds nothing to look for has to put them somewhere. Training makes "
@@ -102,13 +102,15 @@ workbench.lens(seen)
 # 3. a head that looks at the last few tokens only;
 # 4. a head whose picture is almost empty apart from scattered points: *retrieval*. What do the points have in common?
 #
+# **Change one thing:** `study(lm, ids[:256], patterns=(), kv=())`, a quarter of the text. Are four times fewer keys enough?
+#
 # ## A head that finds what came before
 #
 # Read a list of random tokens twice. In the second round a head can know what comes next, if it looks at what followed
 # the same token in the first round: an **induction head** (Olsson and others, 2022). That is a look at distance 63 for a
 # list of 64. **Predict**:
 
-# %%
+# %% jupyter={"source_hidden": true}
 finders = workbench.predict(
     "How many of the 270 heads give more than 30 % of their attention to that one place?", low=0, high=270,
     answer="A handful is enough: what one of them finds, all later layers can use. They sit in the middle and upper layers, "
@@ -125,6 +127,8 @@ print(f"the sharpest, layer {layer}, head {head}: {share[layer, head]:.0%} of it
 finders.reveal(int((share > 0.3).sum()))
 
 # %% [markdown]
+# **Change one thing:** a list of 16 instead of 64; what is looked for lies 15 back then. Do the same heads find it?
+#
 # ## Fewer blocks
 #
 # If most of a map is empty, why compute it? Kernels work in blocks, here of 64 x 64; a **pattern** says which blocks of a
@@ -169,6 +173,8 @@ found
 # the 5 % with which a retrieval head finds a name loses the name. Look at KL, or better, at the task.
 # </details>
 #
+# **Change one thing:** `points=(0.1,)` with `divergence=0.1`. Which pattern falls first?
+#
 # ## A smaller cache
 #
 # What was read stays in memory: the keys and values of all tokens, 46 KB each here. A method for smaller caches keeps a
@@ -180,7 +186,7 @@ found
 # - **knorm** keeps keys of small norm;
 # - **mustafar** keeps all keys, and of each the larger half of its numbers.
 
-# %%
+# %% jupyter={"source_hidden": true}
 loser = workbench.predict(
     "With a quarter of the keys, of which cache does the text suffer least?",
     options=["streaming", "snapkv", "knorm", "mustafar"],
@@ -202,18 +208,19 @@ kept
 # ask something *else* about the same prompt, and it is gone. (One needle is an example and no measurement:
 # `workbench kv` runs more of them.)
 #
+# **Change one thing:** `0.1` in place of `0.25`: which method falls first? Or take the sink away: `from
+# workbench.attention.kv import streaming`, and `streaming.Streaming(sinks=0)` in place of a name. Four keys less, and the
+# perplexity?
+#
 # In the lens below, **KV** shows which rows are kept while the text goes on, **Sparsity** the blocks over the map.
 
 # %%
 workbench.lens(study(lm, ids[:192], patterns=["a-shape", "vertical-slash"], kv=["streaming", "snapkv"]))
 
 # %% [markdown]
-# ## Change one thing
+# ## Go on
 #
-# 1. Take the sink away: `from workbench.attention.kv import streaming` and pass `streaming.Streaming(sinks=0)` to
-#    `kv_quality` in place of a name. Four keys less, and perplexity?
-# 2. Give `kv_quality` `budget=0.5`, then `0.1`. Which method falls first?
-# 3. Prune the model (lesson 01), and pass `pruned` for `lm`. Do its heads need more keys or fewer?
+# Prune the model (lesson 01), and pass `pruned` for `lm` above. Do its heads need more keys or fewer?
 #
 # In a terminal: `workbench attention --text FILE --out report.html` writes this lens as a page that needs no kernel, and
 # `workbench kv --budget 0.25` compares all methods.

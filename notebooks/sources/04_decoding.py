@@ -87,7 +87,7 @@ print(plain.trace.cost.target_forwards, "passes for", plain.trace.cost.tokens, "
 # tokens go through the model in one pass, which tells for each of them what the model itself would have said. Guesses
 # are kept as far as they agree; the first that does not is replaced by the model's own token. **Predict**:
 
-# %%
+# %% jupyter={"source_hidden": true}
 passes = workbench.predict(
     "How many passes will the same tokens take?", low=1, high=64,
     answer="A pass that gets all of its 15 guesses right brings 16 tokens, one whose first guess is wrong brings one. The "
@@ -114,6 +114,8 @@ workbench.theatre(plain, looked)
 # 1. A draft that was accepted in full. What is the *bonus* token behind it?
 # 2. A draft whose first token was refused. What did that pass bring?
 # 3. Choose **Scrub by: the clock** and press Play: both run at the speed at which they were decoded.
+#
+# **Change one thing:** `decode(copying, "prompt-lookup", draft_tokens=3)`, shorter drafts. More passes; also slower?
 
 # %% [markdown]
 # ## Why the text stays the same
@@ -128,7 +130,7 @@ workbench.theatre(plain, looked)
 # Here is a vocabulary of five tokens, and a draft that knows nothing: all are equally likely to it. **Predict**, and
 # think whether the tokens will be distributed like $p$, like $q$, or in between:
 
-# %%
+# %% jupyter={"source_hidden": true}
 accepted = workbench.predict(
     "Which share of the guesses will be accepted?", low=0, high=100, unit="%",
     answer="A guess x is made with chance q(x) and then stays with chance min(1, p(x) / q(x)). Summed over all tokens that "
@@ -186,6 +188,10 @@ accepted.reveal(100 * np.mean([kept for _, kept in right]))
 workbench.check_lossless("prompt-lookup", fast, [copying], max_new_tokens=32, samples=1000)
 
 # %% [markdown]
+# **Change one thing:** a draft that knows something, `q = np.array([0.4, 0.3, 0.1, 0.1, 0.1])`. What is accepted, and what
+# comes out?
+
+# %% [markdown]
 # ## When does it pay?
 #
 # A pass with 15 guesses multiplies the same weights with 16 columns instead of one. How much longer that takes,
@@ -199,7 +205,7 @@ costs
 # A draft of $n$ tokens pays if it brings more than $v(n + 1)$ tokens on average. Copying, it did. Now a story, where
 # nothing repeats. **Predict**:
 
-# %%
+# %% jupyter={"source_hidden": true}
 telling = workbench.predict(
     "Prompt lookup without a gate, on a story that repeats nothing:",
     options=["slower than plain decoding", "about equal (5 %)", "faster"],
@@ -223,6 +229,8 @@ telling.reveal(found)
 # Without a **gate** every guess is tried, also a hopeless one. With it a draft is left out, or cut short, where its
 # acceptance so far and the measured $v(n)$ say that it loses. (Times of a busy computer differ from run to run; tokens
 # per pass do not.)
+#
+# **Change one thing:** `decode(copying, "prompt-lookup", temperature=1.0)`: drawn tokens. Are fewer guesses accepted?
 
 # %% [markdown]
 # ## How large a draft?
@@ -231,7 +239,7 @@ telling.reveal(found)
 # likely after each token, and drafts a *tree*: several continuations that share their beginnings, checked in one pass.
 # More nodes, more hits. **Predict**:
 
-# %%
+# %% jupyter={"source_hidden": true}
 nodes_guess = workbench.predict(
     "At how many nodes will it be fastest here?", options=["3", "7", "15", "24"],
     answer="Tokens per pass soon grow no more, the price does: past some size each further node costs more than it "
@@ -259,6 +267,8 @@ recycled = decode(copying, "token-recycling", costs=costs)
 workbench.theatre(recycled, frame=8)
 
 # %% [markdown]
+# **Change one thing:** `decode(story, "token-recycling", gate=False)`: a tree on a text that does not repeat. Does it pay?
+#
 # ## Filling in instead of going on
 #
 # A **masked diffusion** model starts from an answer that is all masks and fills in any places, several at a time. It is
@@ -267,7 +277,7 @@ workbench.theatre(recycled, frame=8)
 # A tiny one comes with the workbench; it knows lists of names. Copying a list has one right answer. Shuffling has many,
 # and each place may hold any name, but not all the same. **Predict**:
 
-# %%
+# %% jupyter={"source_hidden": true}
 shuffled = workbench.predict(
     "Four names, filled in all at once: how often is the result a shuffled list?", low=0, high=100, unit="%",
     answer="Each place draws a name without knowing of the others, so it is right only by chance: 4! / 4^4 = 9 % with "
@@ -284,7 +294,8 @@ shuffled.reveal(100 * quality.independent[1])
 quality
 
 # %% [markdown]
-# Copying suffers nothing, since there every place is certain. *When sure* fills in what is above 90 % and waits with the rest: fast where that is safe.
+# Copying suffers nothing, since there every place is certain. *When sure* fills in what is above 90 % and waits with the
+# rest: fast where that is safe.
 
 # %%
 question = "shuffle : Ada Ben Cleo Dan Eve ->"
@@ -294,15 +305,8 @@ print(slow.text, "|", quick.text)
 workbench.theatre(slow, quick)
 
 # %% [markdown]
-# ## Change one thing
+# **Change one thing:** `size=2` in `parallel_quality`, two names to shuffle. Reckon first how often it can be right.
 #
-# And guess before each:
-#
-# 1. `decode(copying, "prompt-lookup", temperature=1.0)`: drawn tokens. Are fewer guesses accepted?
-# 2. `decode(copying, "prompt-lookup", draft_tokens=3)`: shorter drafts. More passes; also slower?
-# 3. `decode(story, "token-recycling", gate=False)`: a tree on a text that does not repeat.
-
-# %% [markdown]
 # ## What would break this?
 #
 # Think first, then open.

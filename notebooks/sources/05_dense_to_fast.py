@@ -40,8 +40,8 @@
 # The dense model in transformers, with 2 bytes per weight: what most people run. All speeds below are relative to it,
 # measured in turns with it, on one thread.
 #
-# To come back later, run this cell with `at="compiled"`, `at="pruned"` or `at="packed"` behind `"05"`, and go on at the
-# part that begins after it.
+# To come back later, run this cell with `at="compiled"`, `at="pruned"`, `at="packed"` or `at="control"` behind `"05"`, and
+# go on at the part that begins after it.
 
 # %%
 import torch
@@ -76,7 +76,7 @@ def row(variant):
 # First what costs no quality at all. `compile` runs a whole step of the *dense* model in one call of compiled code, the
 # weights still with 2 bytes each. **Predict** what that alone brings.
 
-# %%
+# %% jupyter={"source_hidden": true}
 alone = workbench.predict(
     "How many times as fast does the dense model decode when it is only compiled?", low=0.5, high=20, unit="x",
     answer="A small model spends most of a step between its multiplications, in Python and in calls of small operations. "
@@ -95,25 +95,40 @@ alone.reveal(bench.variants[0].speed.decode.ratio)
 # Remember this figure. What follows has to be compared with it, not with the slow start: otherwise the zeros would get
 # the credit for what the compiler did.
 #
+# **Change one thing:** `workbench.speed(bench.model(1), lm, prompt_tokens=512, new_tokens=8, repeats=3)`, a longer prompt.
+# What does reading it gain?
+#
 # ## Step 2: prune
 #
 # Wanda sets half of the weights to zero. In transformers that makes nothing faster, so no time is measured here, only
-# quality.
+# quality. **Predict**:
+
+# %% jupyter={"source_hidden": true}
+price = workbench.predict(
+    "How many times as high will the perplexity be?", low=1, high=10, unit="x",
+    answer="Half of a small model, without any training afterwards: nearly twice as many words to hesitate between. Larger "
+    "models pay less, and one that is trained afterwards pays little.",
+)  # fmt: skip
+price
 
 # %% checkpoint="pruned"
 bench.prune(method="wanda", sparsity=0.5, speed=False)
 
 # %% tags=["look"]
 row(bench.variants[1])
+price.reveal(bench.variants[1].after.perplexity / bench.variants[1].before.perplexity)
 
 # %% [markdown]
+# **Change one thing:** 30 % instead of half, without making a variant of it:
+# `workbench.perplexity(workbench.prune(lm, "wanda", 0.3, calibration=bench.tokens()[0]), bench.tokens()[1])`.
+#
 # ## Step 3: pack the zeros, and round the rest
 #
 # The *bitmap* format keeps one bit per weight that says whether it is there, and the weights that are. `int8` rounds
 # those to 255 steps per row. **Predict**: a weight takes 2 bytes so far; half of them are zero now, the rest are rounded
 # to 1 byte.
 
-# %%
+# %% jupyter={"source_hidden": true}
 packed = workbench.predict(
     "How many times as fast as dense in transformers will it decode?", low=0.5, high=30, unit="x",
     answer="Decoding waits for bytes. A weight of the layers takes 16 bits in bf16, and here 5 on average: one that says "
@@ -130,8 +145,21 @@ row(bench.variants[2])
 packed.reveal(bench.variants[2].speed.decode.ratio)
 
 # %% [markdown]
+# **Change one thing:** `bench.model(3).profile(1)` and `.profile(16)` say where the milliseconds of a pass go, with one token
+# and with sixteen. Which steps grow, and which do not?
+#
+# ## The control: no zeros
+#
 # How much of this is due to zeros? Only a model without them, packed just as short, can tell. It needs no pruning, and
-# keeps its quality.
+# keeps its quality. **Predict**:
+
+# %% jupyter={"source_hidden": true}
+alone_zeros = workbench.predict(
+    "How many times as fast is the half-empty model as the full one, both in int8?", low=0.5, high=4, unit="x",
+    answer="Of 8 bits per weight 5 are left, in the layers. The head, attention and norms have none to save, and unpacking "
+    "costs a little. So the zeros bring a part, at the price of the perplexity above.",
+)  # fmt: skip
+alone_zeros
 
 # %% checkpoint="control"
 bench.compile("dense", "int8", variant=0)
@@ -140,8 +168,9 @@ bench.compile("dense", "int8", variant=0)
 row(bench.variants[3])
 zeros = bench.variants[3].speed.decode.ms / bench.variants[2].speed.decode.ms
 print(
-    f"\nSo the zeros by themselves: {zeros:.2f} x. Their price: {bench.variants[2].after.perplexity / bench.variants[3].after.perplexity:.2f} x the perplexity."
+    f"\nThe price of the zeros: {bench.variants[2].after.perplexity / bench.variants[3].after.perplexity:.2f} x the perplexity."
 )
+alone_zeros.reveal(zeros)
 
 # %% [markdown]
 # <details><summary>Was pruning worth it, then?</summary>
@@ -151,13 +180,16 @@ print(
 # retraining), where they come in blocks, where a model is large enough to spare them, or where memory is what is short.
 # </details>
 #
+# **Change one thing:** `bench.variants[2].size.weight_bytes / bench.variants[3].size.weight_bytes` compares bytes in place of
+# time. Which of the two gains more?
+#
 # ## Step 4: guess ahead
 #
 # Decoding reads all weights for one token. **Prompt lookup** guesses what comes next from what stood in the prompt, and
 # checks up to 15 guesses in the same pass. The text stays what it would have been. **Predict** the tokens per pass, for
 # an answer that copies from its prompt:
 
-# %%
+# %% jupyter={"source_hidden": true}
 passes = workbench.predict(
     "How many tokens does a pass bring, where the answer copies the prompt?", low=1, high=16,
     answer="A pass brings as many tokens as guesses were right, and one more. In the long copied stretches nearly all of "
@@ -188,13 +220,16 @@ passes.reveal(table["copying", "prompt-lookup"][0])
 # This step costs no quality, but it depends on the text: a story repeats nothing, and there guessing brings nothing. A
 # *gate* sees that it does not pay and stops it, so that little is lost.
 #
+# **Change one thing:** `bench.generate(copying, "prompt-lookup", variant=4, max_new_tokens=48, draft_tokens=3)`. How many
+# tokens does a pass bring with at most three guesses?
+#
 # ## The pruned model as a draft
 #
 # The pruned model says less well what the dense one says, but packed it says it faster. So let it guess four tokens and
 # let the dense one check them in one pass: the text is the dense model's, guessed by its own half. **Predict** whether
 # that would pay:
 
-# %%
+# %% jupyter={"source_hidden": true}
 draft = workbench.predict(
     "The packed half drafts, the compiled whole checks: how many times as fast as the whole alone?",
     low=0.2, high=3, unit="x",
@@ -217,6 +252,8 @@ print(f"{each:.2f} tokens a pass; a pass costs 4 x {guess_ms:.1f} + {check_ms:.1
 draft.reveal(whole_ms * each / (4 * guess_ms + check_ms))
 
 # %% [markdown]
+# **Change one thing:** `draft_tokens=1` there, and `1 * guess_ms` in place of 4. Is one guess better than four?
+#
 # ## The bill
 #
 # All steps beside the start. In the pictures, what lies on the line is beaten by nothing else in both: better *and*

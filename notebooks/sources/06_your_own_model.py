@@ -47,12 +47,17 @@ import json
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
+from IPython.display import display
 
 import workbench
+from workbench.data import Tokens
 from workbench.errors import WorkbenchError
 
-folder = Path(tempfile.mkdtemp()) / "a-model"
+torch.set_num_threads(1)  # one busy core: what is measured depends less on what else runs
+here = tempfile.TemporaryDirectory()  # for all that this lesson writes; goes when the kernel ends
+folder = Path(here.name) / "a-model"
 workbench.save(workbench.load(dtype=torch.bfloat16), folder)
 
 where = folder  # change this line: a folder, a GGUF file or a name of the hub
@@ -65,7 +70,7 @@ model
 # Weights take (number of parameters) x (bytes of each): 4 in float32, 2 in bf16. A pruned copy takes as much again, and a
 # forward pass some more. **Predict**:
 
-# %%
+# %% jupyter={"source_hidden": true}
 most = workbench.predict(
     "A model of 7 billion parameters: how many gigabytes for it and one pruned copy, in bf16?", low=1, high=100, unit="GB",
     answer="7 billion x 2 bytes x 2 models. In float32 it would be 56. What is too large is refused before it is read: "
@@ -82,19 +87,33 @@ workbench.size(model)
 # %% [markdown]
 # `workbench.load(where, dtype="fit")` takes float32 where there is room for it, and bf16 where there is not.
 #
+# **Change one thing:** `workbench.size(workbench.load(where, dtype=torch.float32))`. Which lines change?
+#
 # ## Is its family known?
 #
 # Pruning has to know what is a head, what is a neuron, and which matrices belong together. A **family** is that
-# description, one row per kind of model. Yours has this one:
+# description, one row per kind of model. **Predict**:
+
+# %% jupyter={"source_hidden": true}
+matrices = workbench.predict(
+    "How many matrices does a layer have that can be pruned?", low=1, high=20,
+    answer="Four of attention (queries, keys, values, output) and, in this family, three of the MLP: one that opens gates, one "
+    "up, one down. Norms and embeddings are left alone.",
+)  # fmt: skip
+matrices
 
 # %%
 print(model.module.config.model_type)
 print("layers", model.architecture.num_layers, " width of a head", model.architecture.head_dim)
 print("matrices of a layer:", ", ".join(model.architecture.linears(0)))
+matrices.reveal(len(model.architecture.linears(0)))
 
 # %% [markdown]
 # A family that is not described is refused, with the names of those that are. Compiling asks for more than pruning does:
 # it knows Llama, Mistral, Qwen2, Qwen3 and SmolLM3.
+#
+# **Change one thing:** `model.architecture.heads_per_group` says how many query heads share a key-value head. What does
+# removing one key-value head take along?
 #
 # ## Does it have its tokenizer?
 #
@@ -110,21 +129,39 @@ if ids:
 
 # %% [markdown]
 # What went in should come out again, and the answer should be words. If it is noise, the model is a base model that
-# wants another beginning, or tokenizer and weights do not belong together.
+# wants another beginning, or tokenizer and weights do not belong together. How would one notice? **Predict**:
+
+# %% jupyter={"source_hidden": true}
+strange = workbench.predict(
+    "The same text in the token numbers of another tokenizer: what does the perplexity become?", low=10, high=1_000_000,
+    answer="Worse than a model that knows nothing at all, which hesitates between all of its tokens alike: this one is sure, "
+    "and wrong. Nothing complains, and only this figure tells.",
+)  # fmt: skip
+strange
 
 # %%
-quality = workbench.perplexity(model, workbench.evaluation(model, seqlen=128, windows=4)) if model.tokenizer else None
+quality = None
+if model.tokenizer:
+    english = workbench.evaluation(model, seqlen=128, windows=4)
+    quality = workbench.perplexity(model, english)
+    numbers = np.random.default_rng(0).permutation(len(model.tokenizer))
+    other = workbench.perplexity(model, Tokens.of(numbers[english.ids]))
+    display(strange.reveal({"its own": quality.perplexity, "another": other.perplexity}))
+
+# %%
 quality
 
 # %% [markdown]
 # Below about 50 on plain English is what a language model gives; thousands mean that something does not fit.
+#
+# **Change one thing:** `seqlen=32`, with `windows=16`. Why is it worse, although model and text are the same?
 #
 # ## When loading fails
 #
 # `load` never guesses: where something is missing or does not fit, it says what, and what to do. Break the folder in a few
 # ways and read. **Predict** first:
 
-# %%
+# %% jupyter={"source_hidden": true}
 unfit = workbench.predict(
     "The weights are of 9 heads, and config.json now says 12. What becomes of the model?",
     options=["loaded, and babbles", "loaded, with random heads", "refused"],
@@ -175,13 +212,24 @@ for name, source in wrong.items():
 # Weights as pickles (`.bin`) are refused too: reading one can run any code that its author put in. Code that comes with a
 # checkpoint runs only with `trust_remote_code=True`; look at it first.
 #
+# **Change one thing:** `attempt("more layers", changed("layers", num_hidden_layers=40))`: the folder has weights of 30. What do
+# you expect it to say?
+#
 # ## Then everything is as before
 #
-# A session takes any model. It is kept in a folder of its own, so that several models do not get mixed up.
+# A session takes any model. It is kept in a folder of its own, so that several models do not get mixed up. **Predict**:
+
+# %% jupyter={"source_hidden": true}
+third = workbench.predict(
+    "Wanda takes 30 % of the weights: how many times as high is the perplexity?", low=1, high=5, unit="x",
+    answer="Hardly more than with all of them: the first third of the weights does little. Lesson 01 goes on to half.",
+)  # fmt: skip
+third
 
 # %%
 bench = workbench.open(folder.parent / "bench", model, samples=4, seqlen=64, windows=4, keep=1)
-print(bench.prune(method="wanda", sparsity=0.3, speed=False))
+made = bench.prune(method="wanda", sparsity=0.3, speed=False)
+display(third.reveal(made.after.perplexity / made.before.perplexity))
 print(bench.export(folder.parent / "pruned"))
 print(workbench.load(folder.parent / "pruned", dtype=torch.bfloat16))
 bench.close()
@@ -192,7 +240,6 @@ bench.close()
 # 1. Set `where` in the first cell to a model of yours. What does its perplexity say?
 # 2. Write a tokenizer of another model over the folder's `tokenizer.json`. Does anything complain? What does perplexity
 #    say?
-# 3. Load it with `dtype=torch.float32`. What changes in `workbench.size`, what in the perplexity?
 #
 # **What you take along:** four questions before any figure: does it fit, is its family known, is it its own tokenizer, and
 # is its perplexity that of a language model?

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from workbench.labs.percent import HIDDEN, LABS, SOLUTION, STUB, Cell, Master, r
 
 KINDS = ("student", "solution", "instructor")
 STUDENT_FOLDER = Path(__file__).resolve().parents[2] / "notebooks" / "labs"  # in a checkout
+_ASKS = re.compile(r"\w+ = workbench\.predict\(")
 _METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -56,7 +58,9 @@ def grade_id(master: Master, cell: Cell) -> str:
 def _cell(master: Master, number: int, cell: Cell, kind: str) -> dict[str, Any]:
     named = grade_id(master, cell)
     name = named or hashlib.sha256(f"{master.name} {number}".encode()).hexdigest()[:12]
-    metadata = {"nbgrader": _grading(named, cell)} if named else {}
+    metadata: dict[str, Any] = {"nbgrader": _grading(named, cell)} if named else {}
+    if cell.kind == "look" and _ASKS.match(cell.source):
+        metadata["jupyter"] = {"source_hidden": True}  # its answer stands in it
     made: dict[str, Any] = {"id": name, "metadata": metadata, "source": source(cell, kind).splitlines(keepends=True)}
     if cell.kind == "markdown":
         return {"cell_type": "markdown", **made}

@@ -18,7 +18,7 @@ from typing import Any
 from workbench import render
 from workbench._format import number
 from workbench.errors import ArgumentError, unknown
-from workbench.lessons.scale import folded, scale
+from workbench.lessons.scale import DIGITS, folded, scale
 from workbench.results import Result
 
 NEAR = 0.1  # a guess within a tenth of the result counts as right: people guess sizes, not digits
@@ -35,6 +35,8 @@ class Observation(Result):
         None where nobody guessed.
     results : mapping of str to float or str
         What came out, by name; the name is empty where there is one alone.
+    ends : tuple of float
+        Of the scale that the guess was made on; empty where there was none.
     """
 
     question: str
@@ -42,6 +44,7 @@ class Observation(Result):
     results: Mapping[str, float | str]
     unit: str = ""
     answer: str = ""
+    ends: tuple[float, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -59,7 +62,7 @@ class Observation(Result):
         said_so = "".join(f'<p style="margin:4px 0">{html.escape(_sentence(line))}</p>' for line in lines)
         marks = {name or "result": float(v) for name, v in self.results.items() if not isinstance(v, str)}
         own = None if isinstance(self.guess, str) else self.guess
-        picture = scale(own, marks, title=self.question, unit=self.unit) if marks else ""
+        picture = scale(own, marks, title=self.question, unit=self.unit, asked=self.ends) if marks else ""
         found = [render.Section("Guess and result", "\n".join(map(_sentence, lines)), picture + said_so)]
         if self.answer:
             found.append(render.Section("Why?", self.answer, folded("Think first, then open", self.answer)))
@@ -168,7 +171,8 @@ class Prediction:
         checked = {str(name): self._checked(value) for name, value in results.items()}
         self.locked = True
         told = MappingProxyType(checked)
-        self.observation = Observation(self.question, self.value, told, self.unit, self.answer)
+        ends = () if self.low is None or self.high is None else (self.low, self.high)
+        self.observation = Observation(self.question, self.value, told, self.unit, self.answer, ends)
         return self.observation
 
     def _checked(self, value: Any) -> float | str:
@@ -199,7 +203,7 @@ def said(value: float | str | None, unit: str = "") -> str:
     """
     if value is None:
         return "none"
-    return value if isinstance(value, str) else f"{number(value)} {unit}".strip()
+    return value if isinstance(value, str) else f"{number(value, DIGITS)} {unit}".strip()
 
 
 def _compared(guess: float | str | None, result: float | str, unit: str) -> str:

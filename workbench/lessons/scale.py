@@ -12,10 +12,13 @@ from workbench._format import number
 
 WIDTH, LEFT, RIGHT, ROW = 580, 24, 556, 22
 _EMPHASIS = re.compile(r"\*(\S[^*\n]*?)\*")
+DIGITS = 3  # of what is said: nobody guesses more
 STEEP = 30.0  # from this ratio on the scale is logarithmic
 
 
-def scale(guess: float | None, results: Mapping[str, float], *, title: str, unit: str = "") -> str:
+def scale(
+    guess: float | None, results: Mapping[str, float], *, title: str, unit: str = "", asked: tuple[float, ...] = ()
+) -> str:
     """A line with the results as dots and the guess as a triangle, each with its name and number.
 
     Parameters
@@ -26,9 +29,11 @@ def scale(guess: float | None, results: Mapping[str, float], *, title: str, unit
         By name.
     title
         What is shown; the numbers are added to it for screen readers.
+    asked
+        Ends of the scale that the guess was made on: the line reaches at least as far.
     """
     marks = [*results.items(), *([("your guess", guess)] if guess is not None else [])]
-    values = [value for _, value in marks]
+    values = [*(value for _, value in marks), *asked]
     steep = min(values) > 0 and max(values) / min(values) > STEEP
     place = _places(values, steep)
     base = 14 + ROW * len(marks)
@@ -43,14 +48,16 @@ def scale(guess: float | None, results: Mapping[str, float], *, title: str, unit
             else f'<circle cx="{x:.1f}" cy="{base}" r="5" fill="{colour}"/>'
         )
         end = x > (LEFT + RIGHT) / 2
-        label = html.escape(f"{name} {number(value)} {unit}".strip())
+        label = html.escape(f"{name} {number(value, DIGITS)} {unit}".strip())
         parts.append(
             f'<path d="M{x:.1f} {y + 2}V{base}" stroke="{colour}" stroke-dasharray="2 3"/>{shape}'
             f'<text x="{x + (-6 if end else 6):.1f}" y="{y}" text-anchor="{"end" if end else "start"}">{label}</text>'
         )
     low, high = _ends(values, steep)
-    ends = f"{number(low)} to {number(high)}{', logarithmic' if steep else ''}"
-    stated = html.escape(f"{title}: " + "; ".join(f"{name} {number(value)} {unit}".strip() for name, value in marks))
+    ends = f"{number(low, DIGITS)} to {number(high, DIGITS)}{', logarithmic' if steep else ''}"
+    stated = html.escape(
+        f"{title}: " + "; ".join(f"{name} {number(value, DIGITS)} {unit}".strip() for name, value in marks)
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{stated}" width="{WIDTH}" '
         f'height="{base + 24}" '
