@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from workbench._charts import OKABE_ITO
 
 #: What plotly is told in a notebook and in a page: no logo, nothing that leaves the machine.
-CONFIG: Mapping[str, Any] = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["sendChartToCloud"]}
+CONFIG: Mapping[str, Any] = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"]}
 _INK, _GRID = "#767676", "rgba(128, 128, 128, 0.25)"  # readable on white and on black
 _MARKS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")

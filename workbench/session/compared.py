@@ -87,9 +87,8 @@ class Compared(Result):
         unit, best = (1e-6 if against == "weight_bytes" else 1.0), self.pareto(against)
         label = labels[against]
         static = self._picture(against, label)
-        chart = Chart(
-            f"Quality and {label}", label, "perplexity, x dense", static, log_x=against == "decode", log_y=True
-        )
+        title = "Quality and decode speed" if against == "decode" else "Quality and bytes of weights"
+        chart = Chart(title, label, "perplexity, x dense", static, log_x=against == "decode", log_y=True)
         rows = [r for r in self.rows if np.isfinite((r.ratio, getattr(r, against))).all()]
         for name, wanted in (("not beaten", True), ("beaten by another", False)):
             found = [r for r in rows if (r.number in best) == wanted]
