@@ -44,7 +44,10 @@ function averaged(image, left, top, wide, high, columns, rows) {
   return [scratch.canvas, w, h];
 }
 
-/** Draw a picture whose pixels cover `cell` cells each, from (x, y) on; only what is seen of it. Cells are sharp, or averaged where they are too small. */
+/**
+ * Draw a picture whose pixels cover `cell` cells each, from (x, y) on; only what is seen of it. Cells are sharp, or averaged
+ * where they are too small.
+ */
 export function stretch(pen, image, view, room, { x = 0, y = 0, cell = 1 } = {}) {
   const first = (at, from) => Math.max(0, Math.floor((at - from) / cell));
   const last = (at, space, from, count) => Math.min(count, Math.ceil((at + space - from) / cell));

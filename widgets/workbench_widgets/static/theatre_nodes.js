@@ -1,6 +1,7 @@
 // Trees in SVG, for drafts and for searches: boxes by depth, walked with arrow keys.
 
 import { el, put, svg } from "./dom.js";
+import { createReadout } from "./primitives.js";
 import { clipped, layoutTree, walkTree } from "./theatre_maths.js";
 
 const BOX = { high: 36, gap: 8, between: 30, left: 6, top: 6 };
@@ -19,7 +20,7 @@ function boxOf(node, x, y, wide, lines, i) {
  */
 export function createNodes({ lines, say, name, wide }) {
   const canvas = svg("svg", { class: "wb-th-tree", role: "img", tabindex: "0" });
-  const readout = el("p", { class: "wb-th-readout", "aria-live": "polite" });
+  const readout = createReadout("wb-th-readout");
   const scroller = el("div", { class: "wb-th-scroll" }, canvas);
   const element = el("div", { class: "wb-th-trees" }, scroller, readout);
   let [nodes, y, at, hint] = [[], [], -1, ""];
