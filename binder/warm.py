@@ -8,6 +8,8 @@ import sys
 import time
 
 import workbench
+from workbench.decode import as_target
+from workbench.decode.costs import costs_of
 from workbench.testing import tiny_lm
 
 SIZES = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 256}
@@ -22,6 +24,8 @@ def main() -> None:
         for values in kinds:
             compiled = workbench.compile(model, form, values, threads=1)
             list(compiled.generate(list(range(5, 45)), 4))  # a prompt of many tokens, then one at a time
+            if values != "fp32":
+                costs_of(as_target(compiled))  # guesses: several tokens at once, in chains and in trees
     print(f"kernels compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 

@@ -61,7 +61,8 @@ print(bench.generate("The capital of France is", variant=0, max_new_tokens=8).te
 # ## Prune
 #
 # *Perplexity* says between how many equally likely words the model hesitates; lower is better. Half of all its weights
-# will be set to zero, none is trained afterwards. **Predict** first; a guess can be made once.
+# will be set to zero, none is trained afterwards. **Predict** first; a guess can be made once. (The cell of a question is
+# folded, since its answer stands in it: run it like all others.)
 
 # %% jupyter={"source_hidden": true}
 guess = workbench.predict(

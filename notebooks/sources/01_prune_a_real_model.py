@@ -81,7 +81,8 @@ workbench.size(lm)
 # It only means something together with its text and its protocol, so the result carries both.
 #
 # Two texts, never the same words: `tokens` shows the pruning method what typical inputs look like (*calibration*),
-# `held_out` is for measuring. **Predict**:
+# `held_out` is for measuring. **Predict** (the cell of a question is folded, since its answer stands in it: run it like all
+# others):
 
 # %% jupyter={"source_hidden": true}
 dense = workbench.predict(

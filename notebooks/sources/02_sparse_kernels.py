@@ -183,7 +183,7 @@ both
 blocks = workbench.predict(
     "80 % zeros in 16x1 blocks, 128 tokens: how many times as fast as the dense kernel?", low=0.5, high=8, unit="x",
     answer="Skipping perfectly would give 5. A block that fills a register needs one look-up for 16 multiplications, so "
-    "most of the five is really gained. Scattered zeros need a look-up each, and gain little or nothing.",
+    "most of the five is really gained. Scattered zeros need a look-up each, and gain less than half of it.",
 )  # fmt: skip
 blocks
 

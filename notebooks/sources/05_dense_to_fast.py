@@ -166,7 +166,7 @@ bench.compile("dense", "int8", variant=0)
 
 # %% tags=["look"]
 row(bench.variants[3])
-zeros = bench.variants[3].speed.decode.ms / bench.variants[2].speed.decode.ms
+zeros = bench.variants[2].speed.decode.ratio / bench.variants[3].speed.decode.ratio  # both timed in turns with dense
 print(
     f"\nThe price of the zeros: {bench.variants[2].after.perplexity / bench.variants[3].after.perplexity:.2f} x the perplexity."
 )
@@ -246,13 +246,13 @@ draft
 # %%
 drafted = bench.generate(story, "draft-model", variant=0, draft=2, draft_tokens=4, max_new_tokens=24, detail=False)
 each = drafted.trace.cost.tokens_per_forward
-guess_ms, whole_ms = bench.variants[2].speed.decode.ms, bench.variants[3].speed.decode.ms
-check_ms = 1.5 * whole_ms  # a pass of five tokens takes about so much; lesson 04 measures it
-print(f"{each:.2f} tokens a pass; a pass costs 4 x {guess_ms:.1f} + {check_ms:.1f} ms, a token alone {whole_ms:.1f} ms")
-draft.reveal(whole_ms * each / (4 * guess_ms + check_ms))
+# What a token of the half takes, and what a check of five tokens takes (lesson 04 measures that); 1: a token of the whole.
+guess, check = bench.variants[3].speed.decode.ratio / bench.variants[2].speed.decode.ratio, 1.5
+print(f"{each:.2f} tokens a pass; a pass costs 4 x {guess:.2f} + {check} of a token alone")
+draft.reveal(each / (4 * guess + check))
 
 # %% [markdown]
-# **Change one thing:** `draft_tokens=1` there, and `1 * guess_ms` in place of 4. Is one guess better than four?
+# **Change one thing:** `draft_tokens=1` there, and `1 * guess` in place of 4. Is one guess better than four?
 #
 # ## The bill
 #
