@@ -83,6 +83,11 @@ def test_pointing_at_a_cell_reads_it_out(shown):
     page = shown()
     page.locator(".wb-canvas").hover(position={"x": 3, "y": 3})
     assert page.locator(".wb-readout").text_content().startswith("layer 0 q_proj: ")
+    assert page.locator(".wb-map-tip").text_content() == page.locator(".wb-readout").text_content()
+    scale = page.locator(".wb-canvas").get_attribute("data-scale")
+    button(page, "Zoom in").click()
+    assert not page.locator(".wb-map-tip").is_visible()
+    page.wait_for_function(f"Number(document.querySelector('.wb-canvas').dataset.scale) > {scale}")
 
 
 def test_the_table_says_what_the_picture_shows(shown):

@@ -238,7 +238,8 @@ export function createCanvasMap({ name, role = "img", stage: placeOf = "", descr
     if (!zooms()) return;
     const [wide, high] = grain(view);
     const inside = (value, space) => Math.min(space, Math.max(0, value));
-    const [px, py] = x === undefined ? [(at.x + wide / 2 - view.x) * view.sx, (at.y + high / 2 - view.y) * view.sy] : [x - edge, y - edge];
+    const middle = ring && !pointing ? [room.width / 2, room.height / 2] : [(at.x + wide / 2 - view.x) * view.sx, (at.y + high / 2 - view.y) * view.sy];
+    const [px, py] = x === undefined ? middle : [x - edge, y - edge];
     look(zoomed(view, factor, inside(px, room.width), inside(py, room.height), room));
   }
   const showAll = () => look(wholeView(room));
