@@ -424,7 +424,9 @@ def test_lab_command_is_loopback_only_and_holds_no_token(
     monkeypatch.setattr(lab, "notebooks_folder", lambda folder, **options: root)
     monkeypatch.setattr(lab.os, "execve", lambda path, command, environment: called.update(c=command, e=environment))
     monkeypatch.setattr(lab.subprocess, "call", lambda *a, **k: 0)
+    monkeypatch.setattr(lab.warming, "beside", lambda: called.update(warming=True))
     assert run("lab", "--no-browser") == 0
+    assert called["warming"]
     printed = capsys.readouterr().out.splitlines()[0]
     token = called["e"]["JUPYTER_TOKEN"]
     assert printed.startswith("Open http://127.0.0.1:")

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from workbench.errors import ArgumentError, ResourceError
+from workbench.lessons import warming
 
 HOST = "127.0.0.1"
 PORTS = range(8888, 8988)
@@ -242,6 +243,7 @@ def serve(
     opens = has_display() if browser is None else browser
     sys.stdout.write(f"Open {address(chosen, opened, token)}\nThe notebooks are in {root}. Stop with Ctrl-C.\n")
     sys.stdout.flush()
+    warming.beside()  # the first lesson would wait for kernels otherwise
     environment = dict(os.environ, JUPYTER_TOKEN=token)  # not on the command line, which every user can read
     command = [*server_command(root, chosen, opened, browser=opens), *extra]
     if os.name == "posix":  # become the server, so that signals reach it and nothing is left behind
