@@ -9,12 +9,14 @@ less, the largest for 1:
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from workbench.attention import METRICS
-from workbench.attention.patterns._pattern import BLOCK
+from workbench.attention.kv._method import METHODS
+from workbench.attention.patterns._pattern import BLOCK, PATTERNS
 from workbench.attention.studying import LOOKS, AttentionStudy, floor_of, pooled
 from workbench.errors import ArgumentError
 from workbench.results import json_ready
@@ -92,15 +94,21 @@ def seen_maps(study: AttentionStudy) -> Any:
     return getattr(study.table.captured, "maps", None)
 
 
+def titled(name: str, known: Mapping[str, Any]) -> str:
+    """What a method is called in short, "StreamingLLM" of "StreamingLLM (sinks and window)"; its name if unknown."""
+    found = known.get(name)
+    return name if found is None else str(found.title).partition(" (")[0]
+
+
 def _patterns(study: AttentionStudy) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     curves = study.curves
     if curves is None or not curves.rows:
         return {"points": []}, {}
     points = [
         {
-            "name": row.name, "budget": row.budget, "parameters": row.parameters, "recall": row.recall,
-            "cost": row.cost, "divergence": row.divergence, "ratio": row.seconds / max(curves.dense_seconds, 1e-9),
-            "read": row.divergences is not None,
+            "name": titled(row.name, PATTERNS), "budget": row.budget, "parameters": row.parameters,
+            "recall": row.recall, "cost": row.cost, "divergence": row.divergence,
+            "ratio": row.seconds / max(curves.dense_seconds, 1e-9), "read": row.divergences is not None,
         }
         for row in curves.rows
     ]  # fmt: skip
@@ -131,7 +139,8 @@ def _kv(study: AttentionStudy) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return {"kv": None}, {}
     names = list(history.methods)
     told = {
-        "prompt": int(history.prompt), "steps": int(history.steps), "budget": float(history.budget), "methods": names,
+        "prompt": int(history.prompt), "steps": int(history.steps), "budget": float(history.budget),
+        "methods": [titled(name, METHODS) for name in names],
         "heads": int(history.dropped[names[0]].shape[1]),
     }  # fmt: skip
     dropped = np.stack([history.dropped[n] for n in names]) + 1  # 0: still there at the end

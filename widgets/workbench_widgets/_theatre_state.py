@@ -77,9 +77,9 @@ def _settings(parameters: Any) -> str:
 
 
 def _words(name: str, value: Any) -> str:
-    """A setting as a person would say it: "draft tokens 7", "no early stopping", "draft wanda 50 %"."""
+    """A setting as a person would say it: "draft tokens 7", "early stopping off", "draft wanda 50 %"."""
     if isinstance(value, bool):
-        return name if value else f"no {name}"
+        return f"{name} {'on' if value else 'off'}"
     if isinstance(value, float):
         return f"{name} {value:.3g}"
     if isinstance(value, list | tuple):

@@ -215,9 +215,11 @@ class PrunePanel(Panel):
 
     def _move(self, action: Callable[[], Any]) -> None:
         self.desk.refuse_if_busy()
-        action()
         self.publish(error={})
-        self.desk.changed()
+        try:
+            action()
+        finally:  # what cannot be written is changed all the same
+            self.desk.changed()
 
     def _selected(self) -> Any:
         return self.desk.variant

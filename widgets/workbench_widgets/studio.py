@@ -145,9 +145,11 @@ class Studio(Panel):
 
     def _move(self, action: Callable[[], Any]) -> None:
         self.desk.refuse_if_busy()
-        action()
         self.publish(error={})
-        self.desk.changed()
+        try:
+            action()
+        finally:  # what cannot be written is changed all the same
+            self.desk.changed()
 
     def export(self, what: str, folder: str | Path = "exports") -> None:
         """Write into a folder: "model" (a checkpoint), "recipe" (JSON), "python" or "report" (HTML).

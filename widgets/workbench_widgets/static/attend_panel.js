@@ -29,8 +29,8 @@ function attendParts({ host, send, set }) {
   const about = el("p", { class: "wb-about" });
   const empty = createPreview("Press Study. What appears here:", COMING);
   const lens = createInside(host, empty);
-  const form = el("section", { class: "wb-strip", "aria-label": "Study" }, about, field("Text", text), count,
-    el("div", { class: "wb-strip-row" }, patterns.element, kv.element, bar.element));
+  const form = el("section", { class: "wb-strip", "aria-label": "Study" }, about, field("Text", text),
+    el("div", { class: "wb-strip-row" }, patterns.element, kv.element, bar.element, count));
   const element = el("div", { class: "wb-stacked" }, form, lens.element);
 
   function update(state) {

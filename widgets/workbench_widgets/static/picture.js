@@ -64,7 +64,7 @@ export function createPicture() {
       high.forEach((h, module) => { column.children[module].style.visibility = h < 12 ? "hidden" : ""; });
     }
     const layers = labelled(Math.floor(view.x / tile), room.width + tile * view.sx, view.sx * tile, now.layers, 40).tokens;
-    const places = layers.map((layer) => [layer, ...seen(layer * tile, (layer + 1) * tile, view.x, view.sx, room.width)]).filter(([, , wide]) => wide >= 12);
+    const places = layers.map((layer) => [layer, ...seen(layer * tile, (layer + 1) * tile, view.x, view.sx, room.width)]).filter(([, , wide]) => wide >= Math.min(12, (tile * view.sx) / 2));
     put(ticks, places.map(([layer, left, wide]) => el("span", { style: `left: ${left + wide / 2}px`, text: String(layer) })));
   }
   function update(header, cells, kept) {
