@@ -1,8 +1,10 @@
-"""A page that hosts one view as a notebook front end does, without a kernel."""
+"""Pages on which nothing may go wrong, and one that hosts a view as a notebook front end does, without a kernel."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,34 @@ window.host = await start(document);</script></body></html>"""
 
 DARK = "background:#111;--jp-layout-color1:#111;--jp-content-font-color1:#dedede;color-scheme:dark;"
 WATCH = Path(__file__).with_name("watch.js").read_text(encoding="utf-8")
+
+
+@contextmanager
+def guarded(browser: Any, **options: Any) -> Iterator[Any]:
+    """A page that reaches this machine only. It is an error if it asks for more, or if anything goes wrong on it.
+
+    Error lines that must come, of JupyterLab's own, are allowed by a part of their text in ``page.forgiven``.
+    """
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 1500}, **options})
+    external, errors, forgiven = [], [], ["/lsp/"]  # Lab asks for language servers whether or not there are any
+
+    def route(request: Any) -> None:
+        url = request.request.url
+        if url.startswith(("http://127.0.0.1:", "data:", "blob:", "file:")):
+            request.continue_()
+        else:
+            external.append(url)
+            request.abort()
+
+    context.route("**/*", route)
+    context.on("weberror", lambda found: errors.append(str(found.error)))
+    context.on("console", lambda m: m.type == "error" and errors.append(f"{m.text} {m.location['url']}"))
+    page = context.new_page()
+    page.forgiven = forgiven
+    yield page
+    context.close()
+    assert external == [], "something was asked for that is not on this machine"
+    assert [e for e in errors if not any(words in e for words in forgiven)] == []
 
 
 class ViewHost:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from browser_host import ViewHost
+from browser_host import ViewHost, guarded
 from browser_lab import Lab, serve
 
 from workbench.bootstrap import find_browser
@@ -48,34 +47,6 @@ def browser() -> Iterator[Any]:
 def lab(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with serve(tmp_path_factory.mktemp("lab")) as server:
         yield server
-
-
-@contextmanager
-def guarded(browser: Any, **options: Any) -> Iterator[Any]:
-    """A page that reaches this machine only. It is an error if it asks for more, or if anything goes wrong on it.
-
-    Error lines that must come, of JupyterLab's own, are allowed by a part of their text in ``page.forgiven``.
-    """
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 1500}, **options})
-    external, errors, forgiven = [], [], ["/lsp/"]  # Lab asks for language servers whether or not there are any
-
-    def route(request: Any) -> None:
-        url = request.request.url
-        if url.startswith(("http://127.0.0.1:", "data:", "blob:", "file:")):
-            request.continue_()
-        else:
-            external.append(url)
-            request.abort()
-
-    context.route("**/*", route)
-    context.on("weberror", lambda found: errors.append(str(found.error)))
-    context.on("console", lambda m: m.type == "error" and errors.append(f"{m.text} {m.location['url']}"))
-    page = context.new_page()
-    page.forgiven = forgiven
-    yield page
-    context.close()
-    assert external == [], "something was asked for that is not on this machine"
-    assert [e for e in errors if not any(words in e for words in forgiven)] == []
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,12 +17,12 @@ OPTIONS = ("faster", "equal", "slower")
 
 
 @pytest.fixture
-def asked(host: ViewHost) -> Iterator[Callable[..., Any]]:
+def asked(host: ViewHost) -> Callable[..., Any]:
     def mount(*, dark: bool = False, **settings: Any) -> Any:
         view = Predict(Prediction("What will it be?", **settings))
         return host.mount(view, esm=Predict._esm, css=Predict._css, dark=dark)
 
-    yield mount
+    return mount
 
 
 def test_a_number_by_hand_and_on_the_scale(asked, host):
@@ -72,13 +72,11 @@ def test_a_result_without_a_guess_and_an_error_are_said(asked, host):
     expect(page.get_by_role("button")).to_be_disabled()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("settings", [{"low": 1, "high": 64}, {"options": OPTIONS}], ids=["number", "options"])
-def test_no_rule_of_accessibility_is_broken(asked, host, picture, settings, dark):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+@pytest.mark.parametrize(
+    ("settings", "dark"), [({"low": 1, "high": 64}, False), ({"options": OPTIONS}, True)], ids=["number", "options"]
+)
+def test_no_rule_of_accessibility_is_broken_once_it_is_locked(asked, host, axe, settings, dark):
     page = asked(dark=dark, **settings)
-    for state in ({}, {"locked": True, "value": settings.get("options", (0, 5))[1]}, {"verdict": "it was 9"}):
+    for state in ({"locked": True, "value": settings.get("options", (0, 5))[1]}, {"verdict": "it was 9"}):
         host.receive(**state)
-        found = axe.run(page, context=".wb-pr").response["violations"]
-        assert not found, [(v["id"], [n["html"] for n in v["nodes"]]) for v in found]
-    picture(page, f"predict-{'dark' if dark else 'light'}-{'options' if 'options' in settings else 'number'}")
+        axe(page, ".wb-pr")

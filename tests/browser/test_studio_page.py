@@ -22,7 +22,7 @@ def shown(host: ViewHost) -> Any:
         state = {**studio_state.beginning(), **(extra or {})}
         return host.mount(state, esm=PrunePanel._esm, css=PrunePanel._css, dark=dark)
 
-    yield mount
+    return mount
 
 
 def button(page: Any, name: str) -> Any:
@@ -154,29 +154,6 @@ def test_buttons_send_commands(shown, host):
     assert page.get_by_role("region", name="Python that does the same").text_content() == "import workbench"
 
 
-def test_everything_is_reached_and_worked_by_keyboard(shown, host):
-    page = shown(studio_state.pruned())
-    seen = []
-    page.get_by_label("Method").focus()
-    for _ in range(24):
-        seen.append(page.evaluate("document.activeElement.textContent || document.activeElement.className"))
-        page.keyboard.press("Tab")
-    for name in (
-        "Prune",
-        "Apply",
-        "Export",
-        "Copy as Python",
-        "Show as table",
-        "wb-slider",
-        "wb-canvas",
-        "wb-number",
-    ):
-        assert any(name in s for s in seen), name
-    button(page, "Prune").focus()
-    page.keyboard.press("Enter")
-    assert host.sent == [{"command": "prune"}]
-
-
 def test_while_a_job_runs_only_cancel_works(shown, host):
     running = {"kind": "prune", "state": "running", "text": "prune: layer 3 of 30", "fraction": 0.1}
     page = shown({**studio_state.pruned(), "job": running})
@@ -215,21 +192,6 @@ def test_picking_a_variant(shown, host):
     page = shown(studio_state.pruned())
     page.get_by_role("radio", name="1: magnitude 50 %").check()
     assert host.saved == [{"selected": 1}]
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1150, 800, 480])
-def test_no_accessibility_violation_at_any_width(shown, host, picture, dark, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
-    host.page.set_viewport_size({"width": width, "height": 900})
-    page = shown(studio_state.pruned(), dark=dark)
-    button(page, "Show as table").click()
-    host.receive(error={"id": 1, "text": "folder='pruned-model' holds something already: name a new one"})
-    found = axe.run(page, context=".wb-studio").response["violations"]
-    assert not [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found]
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
-    button(page, "Hide table").click()
-    picture(page, f"page-{width}-{'dark' if dark else 'light'}")
 
 
 def test_drawing_a_frame_is_recorded(shown, host, record_property):

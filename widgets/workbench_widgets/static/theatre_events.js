@@ -6,13 +6,13 @@ import { short2, visible } from "./theatre_maths.js";
 
 const MOST = 80;
 
-/** The table behind a disclosure. */
-export function createEvents(play) {
+/** The table behind a disclosure; `stage` names it where there are two. */
+export function createEvents(play, stage = null) {
   const body = el("tbody");
   const caption = el("caption");
   const head = ["event", "token", "place", "p", "q", "u", "entropy", "value"];
   const table = el("table", null, caption, el("thead", null, el("tr", null, head.map((name) => el("th", { scope: "col", text: name })))), body);
-  const element = el("details", { class: "wb-more wb-th-events" }, el("summary", { text: "All events of the step" }), el("div", { class: "wb-table-holder", tabindex: "0", role: "region", "aria-label": "Events of the step" }, table));
+  const element = el("details", { class: "wb-more wb-th-events" }, el("summary", { text: "All events of the step" }), el("div", { class: "wb-table-holder", tabindex: "0", role: "region", "aria-label": `Events of the step${stage === null ? "" : `, ${stage}`}` }, table));
   let [frame, drawn] = [0, -1];
   function draw() {
     if (!element.open || drawn === frame) return;

@@ -33,7 +33,7 @@ export function createStage(play, named, paired = false) {
   if (play.has("exits")) parts.push(["exits", "Where tokens left the model", createExits(play)]);
   parts.push(["cost", "Cost", createCost(play)]);
   if (play.has("acceptance")) parts.push(["acceptance", "Accepted by position in the draft", createAcceptance(play)]);
-  const events = createEvents(play);
+  const events = createEvents(play, paired ? named : null);
   const head = el("div", { class: "wb-th-head" }, el("strong", { text: named }), where, play.settings ? el("span", { class: "wb-faint", text: play.settings }) : null);
   const element = el("section", { class: "wb-th-stage", "aria-label": named }, head,
     el("div", { class: "wb-th-panels" }, parts.map(([name, title, part]) => framed(name, title, part, paired ? named : null))), events.element);
