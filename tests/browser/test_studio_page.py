@@ -64,7 +64,7 @@ def test_arrow_keys_walk_over_the_cells_and_are_spoken(shown):
     for _ in range(5):
         page.keyboard.press("+")
     page.keyboard.press("ArrowDown")
-    assert readout.text_content().startswith("layer 28 down_proj, outputs 6 to 13 %, inputs 0 to 6 %: ")
+    assert readout.text_content().startswith("layer 28 down_proj, outputs 56 to 63 %, inputs 50 to 56 %: ")
     page.keyboard.press("0")
     assert readout.text_content().startswith("layer 28 down_proj: ")
 

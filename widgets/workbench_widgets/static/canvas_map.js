@@ -217,8 +217,10 @@ export function createCanvasMap({ name, role = "img", stage: placeOf = "", descr
     if (!queued) queued = requestAnimationFrame(() => { queued = 0; draw(); });
   }
   function look(next) {
+    const before = grain(view);
     view = next;
-    at = placed(at, room, grain(view));
+    const into = grain(view).map((cells, i) => (cells < before[i] ? before[i] / 2 : 0)); // the middle of what it stood on
+    at = placed({ x: at.x + into[0], y: at.y + into[1] }, room, grain(view));
     if (pointing) say();
     request();
   }
@@ -263,5 +265,7 @@ export function createCanvasMap({ name, role = "img", stage: placeOf = "", descr
   listenToKeys(canvas, map, tip, keys);
   const observer = new ResizeObserver(resize);
   observer.observe(element);
-  return { element, canvas, spoken, buttons, update, draw, request, point, say, at: map.at, close() { observer.disconnect(); cancelAnimationFrame(queued); } };
+  const themed = new MutationObserver(request); // colours are those of the theme when it was drawn
+  themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  return { element, canvas, spoken, buttons, update, draw, request, point, say, at: map.at, close() { observer.disconnect(); themed.disconnect(); cancelAnimationFrame(queued); } };
 }
