@@ -16,7 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-SIZES: dict[str, Any] = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 256}
+SIZES: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "intermediate_size": 256,
+}
 FORMS = {None: ("dense", ("fp32", "bf16", "int8")), 0.5: ("bitmap", ("fp32", "int8"))}
 ROOM = 3 << 30  # bytes that must be free: a reader's lesson comes first
 DONE = "warmed"
@@ -53,10 +58,12 @@ def main() -> int:
     """Compile what is not there, with little claim to the processor; nothing if it was done, or memory is small."""
     from workbench_kernels._jit import folder
 
+    place = folder()
+    if place is None or (place / DONE).exists():
+        return 0
     from workbench.measure.memory import available_memory
 
-    place = folder()
-    if place is None or (place / DONE).exists() or available_memory() < ROOM:
+    if available_memory() < ROOM:
         return 0
     with contextlib.suppress(OSError, AttributeError):
         os.nice(19)
