@@ -39,7 +39,7 @@ export function createMap(app) {
     const most = study.picture(app.head).reduce((a, b) => Math.max(a, b), 2);
     high = study.shares[most];
     table8 = colourTable(palette, 255, study.floor, high, log);
-    legend.update(...(log ? [study.floor.toExponential(0), percent(high)] : ["0", percent(high)]));
+    legend.update(...(log ? [percent(study.floor, Math.max(0, Math.ceil(-Math.log10(study.floor)) - 2)), percent(high)] : ["0", percent(high)]));
     map.request();
   }
   function update() {

@@ -45,7 +45,8 @@ export function createSparsity(app) {
     const span = high - low || 1;
     grid.update({ columns: study.layers, rows: study.heads, height: Math.max(90, Math.min(22 * study.heads, 320)), value: (layer, head) => (all[layer * study.heads + head] - low) / span,
       label: `${shown} of ${study.layers} layers by ${study.heads} heads, ${percent(low)} to ${percent(high)}` });
-    scale.update(percent(low), percent(high));
+    const digits = high - low < 0.002 ? 3 : 1;
+    scale.update(percent(low, digits), percent(high, digits));
   }
   function lines(y) {
     return study.patterns.map((pattern, look) => ({ name: pattern, look, faint: pattern !== at(app.point).name,
