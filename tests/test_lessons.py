@@ -37,7 +37,7 @@ def test_every_lesson_is_a_pair() -> None:
 
 
 def said(notebook: Any) -> list[Any]:
-    kept = ("checkpoint", "tags")
+    kept = ("checkpoint", "jupyter", "tags")
     cells = [(c.cell_type, c.source, {k: v for k, v in c.metadata.items() if k in kept}) for c in notebook.cells]
     return [*cells, {key: notebook.metadata.get(key) for key in ("kernelspec", "workbench")}]
 

@@ -45,3 +45,4 @@ def test_notebook_runs(name: str, tmp_path: Path) -> None:
     outputs = [out for cell in cells for out in cell.get("outputs", ())]
     assert not [out for out in outputs if out.get("name") == "stderr" and "Warning" in "".join(out["text"])]
     assert any("text/html" in out.get("data", {}) for out in outputs)  # what a reader without a kernel sees
+    assert len(json.dumps(cells)) < 2_000_000  # as it is saved, its static pictures with it
