@@ -279,8 +279,8 @@ layered.reveal(whole.decode.ratio)
 whole
 
 # %% [markdown]
-# Faster than dense; *prefill* is the prompt, *decode* the answer. But compare with the speed-ups of the matrices alone:
-# much of what they gained is gone.
+# *Prefill* is the prompt, *decode* the answer. Compare with the speed-ups of the matrices alone: much of what they gained
+# is gone.
 #
 # **Change one thing:** `values="fp32"` in `sparsify`. Which layers are left to torch now?
 
