@@ -76,6 +76,9 @@ test("cells that are counted are walked through row by row", () => {
 
 test("what is seen of a band, and labels that keep their distance", () => {
   assert.deepEqual([v.seen(10, 20, 12, 5, 100), v.seen(10, 20, 0, 5, 100), v.seen(0, 5, 10, 5, 100)], [[0, 40], [50, 50], [0, 0]]);
+  const view = { x: 12, y: 0, sx: 5, sy: 10 };
+  assert.deepEqual(v.boxOf({ x: 10, y: 3 }, view, TILES, [16, 16]), [0, 30, 70, 160], "cut where the view begins");
+  assert.equal(v.boxOf({ x: 10, y: 3 }, view, TILES, [1, 1]), null);
   assert.deepEqual(v.labelled(0, 100, 20, 1000).tokens, [0, 1, 2, 3, 4]);
   for (const scale of [0.01, 0.1, 0.7, 3, 11]) {
     const { every, tokens } = v.labelled(123.4, 500, scale, 32768);

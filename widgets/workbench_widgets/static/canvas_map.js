@@ -3,7 +3,7 @@
 import { button, el, put, uid } from "./dom.js";
 import { cividis, inks, shade } from "./maths.js";
 import { createReadout } from "./primitives.js";
-import { following, hasZoom, heldView, isWhole, panned, placed, placeUnder, stepped, wholeView, zoomed } from "./canvas_view.js";
+import { boxOf, following, hasZoom, heldView, isWhole, panned, placed, placeUnder, stepped, wholeView, zoomed } from "./canvas_view.js";
 
 const SHADES = cividis();
 export const INKS = inks(SHADES);
@@ -148,6 +148,29 @@ function listenToKeys(canvas, map, tip, own) {
   canvas.addEventListener("focus", () => map.point(map.at()));
 }
 
+/** Draw the cells, which end at the edge, and what is around them; gives the milliseconds it took. */
+function drawIn(canvas, edge, view, room, paint, frame) {
+  const begun = performance.now();
+  const [pen, ratio] = [canvas.getContext("2d"), window.devicePixelRatio || 1];
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.clearRect(0, 0, room.width + edge, room.height + edge);
+  pen.save();
+  pen.translate(edge, edge);
+  pen.beginPath();
+  pen.rect(0, 0, Math.min(room.width, (room.columns - view.x) * view.sx), Math.min(room.height, (room.rows - view.y) * view.sy));
+  pen.clip();
+  paint(pen, view, room);
+  pen.restore();
+  frame?.(pen, view, room);
+  return performance.now() - begun;
+}
+
+/** Buttons that do what keys do, for pointers and fingers. */
+function createButtons(map, all) {
+  const parts = [["−", "Zoom out", () => map.zoom(1 / 1.6)], ["+", "Zoom in", () => map.zoom(1.6)], [all, `${all}: show all of it`, map.showAll]];
+  return el("div", { class: "wb-buttons wb-map-buttons", hidden: true }, parts.map(([text, label, press]) => button(text, press, { "aria-label": label })));
+}
+
 /**
  * The map. `update({columns, rows, label, count, height})` says what it is of, and draws it.
  *
@@ -164,8 +187,6 @@ export function createCanvasMap({ name, role = "img", stage: placeOf = "", descr
   const spot = el("div", { class: "wb-map-spot", "aria-hidden": "true", hidden: true });
   const element = el("div", { class: `wb-map-stage ${placeOf}`.trim() }, canvas, spot, hint);
   const tip = createTip(element);
-  const buttons = el("div", { class: "wb-buttons wb-map-buttons", hidden: true }, [["−", "Zoom out", () => zoom(1 / 1.6)], ["+", "Zoom in", () => zoom(1.6)], [all, `${all}: show all of it`, () => showAll()]]
-    .map(([text, label, press]) => button(text, press, { "aria-label": label })));
   let [shape, room, view, at, pointing, queued, due] = [{}, null, null, { x: 0, y: 0 }, false, 0, true];
   const zooms = () => room !== null && most > 0 && hasZoom(room);
 
@@ -189,29 +210,16 @@ export function createCanvasMap({ name, role = "img", stage: placeOf = "", descr
   function draw() {
     if (!view) return;
     due = false;
-    const begun = performance.now();
-    const [pen, ratio] = [canvas.getContext("2d"), window.devicePixelRatio || 1];
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, room.width + edge, room.height + edge);
-    pen.save();
-    pen.translate(edge, edge);
-    pen.beginPath();
-    pen.rect(0, 0, Math.min(room.width, (room.columns - view.x) * view.sx), Math.min(room.height, (room.rows - view.y) * view.sy));
-    pen.clip();
-    paint(pen, view, room);
-    pen.restore();
-    frame?.(pen, view, room);
+    const ms = drawIn(canvas, edge, view, room, paint, frame);
     mark();
     changed?.(view, room);
     element.classList.toggle("wb-map-near", !isWhole(view, room));
-    Object.assign(canvas.dataset, { scale: view.sx.toFixed(4), x: view.x.toFixed(1), y: view.y.toFixed(1), ms: (performance.now() - begun).toFixed(2) });
+    Object.assign(canvas.dataset, { scale: view.sx.toFixed(4), x: view.x.toFixed(1), y: view.y.toFixed(1), ms: ms.toFixed(2) });
   }
   function mark() {
-    const [wide, high] = grain(view);
-    const [left, right] = [Math.max(0, (at.x - view.x) * view.sx), Math.min(room.width, (at.x + wide - view.x) * view.sx)];
-    const [top, bottom] = [Math.max(0, (at.y - view.y) * view.sy), Math.min(room.height, (at.y + high - view.y) * view.sy)];
-    spot.hidden = !ring || !pointing || right <= left || bottom <= top;
-    Object.assign(spot.style, { left: `${edge + left}px`, top: `${edge + top}px`, width: `${right - left}px`, height: `${bottom - top}px` });
+    const box = ring && pointing ? boxOf(at, view, room, grain(view)) : null;
+    spot.hidden = !box;
+    if (box) spot.style.cssText = `left: ${edge + box[0]}px; top: ${edge + box[1]}px; width: ${box[2]}px; height: ${box[3]}px`;
   }
   function request() {
     if (!queued) queued = requestAnimationFrame(() => { queued = 0; draw(); });
@@ -253,6 +261,7 @@ export function createCanvasMap({ name, role = "img", stage: placeOf = "", descr
     pan: (dx, dy) => look(panned(view, (dx * room.width) / 8, (dy * room.height) / 8, room)),
     act: act && (() => { tip.hide(); act(at.x, at.y); }),
   };
+  const buttons = createButtons(map, all);
   function update({ label, height, ...next }) {
     if (next.columns !== shape.columns || next.rows !== shape.rows) [view, at, pointing] = [null, { x: 0, y: 0 }, false];
     [shape, due] = [next, true];

@@ -88,6 +88,12 @@ export function seen(from, to, start, scale, space) {
   return [low, high - low];
 }
 
+/** Where what the cursor stands on is seen, in pixels: [left, top, width, height], or null outside. */
+export function boxOf(at, view, room, [wide, high]) {
+  const [[left, width], [top, height]] = [seen(at.x, at.x + wide, view.x, view.sx, room.width), seen(at.y, at.y + high, view.y, view.sy, room.height)];
+  return width > 0 && height > 0 ? [left, top, width, height] : null;
+}
+
 /** Cells that get a label: every so many, so that labels have room. */
 export function labelled(at, room, scale, length, least = 13) {
   const every = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000].find((n) => n * scale >= (n === 1 ? least : 24)) ?? 20000;
