@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,22 @@ bench = workbench.open("bench", workbench.load("tiny"), samples=4, seqlen=64, wi
 studio = workbench.studio(bench, method="magnitude")""",
     "studio",
 )
+DEFAULT = (
+    """import os
+import torch
+torch.set_num_threads(1)
+os.environ["WORKBENCH_CACHE"] = "cache"
+import workbench
+bench = workbench.open(None, "tiny", samples=4, seqlen=64, windows=3)
+workbench.studio(bench, method="magnitude")""",
+)
+SLOW = """import time
+forward = torch.nn.Linear.forward
+torch.nn.Linear.forward = lambda self, x: (time.sleep(0.02), forward(self, x))[1]"""
+EXECUTE = """async (code) => {
+  const { kernel } = window.jupyterapp.shell.currentWidget.context.sessionContext.session;
+  return (await kernel.requestExecute({ code }).done).content.status;
+}"""
 BUSY = "() => { const bar = document.querySelector('.wb-joined .wb-busy progress'); return Boolean(bar?.hidden); }"
 RESTART = "async () => { await window.jupyterapp.shell.currentWidget.context.sessionContext.restartKernel(); }"
 THEME = "(t) => window.jupyterapp.commands.execute('apputils:change-theme', { theme: `JupyterLab ${t}` })"
@@ -35,7 +51,7 @@ TEXT = "the cat sat on the mat. " * 6
 class Shown:
     """The studio on a page, and what a user does with it."""
 
-    def __init__(self, page: Any, axe: Any, picture: Any) -> None:
+    def __init__(self, page: Any, axe: Any = None, picture: Any = None) -> None:
         self.page, self.axe, self.picture = page, axe, picture
         self.root = page.locator(".wb-joined")
 
@@ -71,24 +87,30 @@ class Shown:
         self.picture(self.root, f"joined-{name}")
 
 
-@pytest.fixture
-def notebook(lab: Lab, tmp_path: Path) -> Path:
-    """A notebook beside a tiny model in a folder."""
+@pytest.fixture(scope="module")
+def tiny(lab: Lab) -> None:
+    """A tiny model in a folder beside the notebooks."""
     from test_session_kept import compilable
 
-    if not (lab.root / "tiny").exists():
-        workbench.save(compilable(), lab.root / "tiny")
-    source = tmp_path / "joined.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS]), source)
-    return source
+    workbench.save(compilable(), lab.root / "tiny")
+
+
+def written(path: Path, cells: Iterable[str]) -> Path:
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells]), path)
+    return path
+
+
+def run_all(page: Any) -> None:
+    assert page.evaluate(RUN_ALL) is True, page.locator(".jp-OutputArea-output").all_text_contents()
+    expect(page.locator(".wb-joined .wb-canvas")).to_be_visible(timeout=30_000)
 
 
 @pytest.fixture
-def shown(lab: Lab, page: Any, notebook: Path, axe: Any, picture: Any) -> Iterator[Shown]:
-    with lab.notebook(page, notebook):
-        assert page.evaluate(RUN_ALL) is True, page.locator(".jp-OutputArea-output").all_text_contents()
+def shown(lab: Lab, page: Any, tiny: None, tmp_path: Path, axe: Any, picture: Any) -> Iterator[Shown]:
+    del tiny
+    with lab.notebook(page, written(tmp_path / "joined.ipynb", CELLS)):
+        run_all(page)
         studio = Shown(page, axe, picture)
-        expect(studio.root.locator(".wb-canvas")).to_be_visible(timeout=30_000)
         studio.idle()
         yield studio
 
@@ -147,9 +169,7 @@ def test_the_whole_loop(shown: Shown, lab: Lab, record_property: Any) -> None:
     shown.check("compare")
     page.evaluate(THEME, "Dark")
     expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
-    for name in ("Prune", "Execute", "Attend", "Decode", "Compare"):
-        shown.tab(name)
-        shown.check(f"{name.lower()}-dark")
+    shown.check("compare-dark")
 
     root.locator(".wb-menu > summary").click()
     for what in ("Model", "Recipe", "Python", "Report"):
@@ -158,12 +178,36 @@ def test_the_whole_loop(shown: Shown, lab: Lab, record_property: Any) -> None:
     written = sorted(p.name for p in (lab.root / "exports").iterdir())
     assert written == ["1-magnitude-45", "1-magnitude-45.json", "report.html", "session.py"]
 
-    page.evaluate(RESTART)
-    assert page.evaluate(RUN_ALL) is True, page.locator(".jp-OutputArea-output").all_text_contents()
-    chooser = page.locator(".wb-joined").get_by_label("Variant", exact=True)
+    restart_in_mid_job(shown, lab)
+    run_all(page)
+    chooser = root.get_by_label("Variant", exact=True)
     expect(chooser.locator("option")).to_have_text(
         ["dense", "1: magnitude 45 %", "2: magnitude 45 % + compiled auto-fp32"]
     )
+    expect(root.locator(".wb-gone")).to_have_count(0)
+
+
+def restart_in_mid_job(shown: Shown, lab: Lab) -> None:
+    """Prune slowly and take the kernel away: nothing is half written, and the screen says what became of it."""
+    page, root = shown.page, shown.root
+    root.locator(".wb-menu > summary").click()
+    shown.tab("Prune")
+    assert page.evaluate(EXECUTE, SLOW) == "ok"
+    shown.button("Prune").click()
+    expect(root.locator(".wb-busy progress")).to_be_visible()
+    page.wait_for_function("document.querySelector('.wb-joined .wb-busy progress').value > 0")
+    kept = everything(lab.root / "bench")
+    page.evaluate(RESTART)
+    expect(root.locator(".wb-gone")).to_have_count(1)
+    expect(root.get_by_role("status").first).to_contain_text("The kernel has stopped: what was shown stays")
+    expect(root.locator(".wb-busy progress")).to_be_hidden()
+    expect(shown.button("Prune")).to_be_disabled()
+    expect(root.locator(".wb-canvas")).to_be_visible()
+    assert everything(lab.root / "bench") == kept
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_report_opens_from_a_file(page: Any, lab: Lab) -> None:
@@ -190,15 +234,37 @@ def test_the_report_opens_from_a_file(page: Any, lab: Lab) -> None:
     assert page.get_by_role("button", name="Say both").count() == 0, "there is no kernel to do it"
 
 
-def test_cancelling_in_mid_job(shown: Shown, record_property: Any) -> None:
-    decode = shown.tab("Decode")
-    decode.get_by_label("Tokens", exact=True).fill("200")
-    decode.get_by_label("Method").select_option("greedy")
-    shown.button("Generate").click()
-    stop = shown.root.get_by_role("button", name="Cancel what runs")
-    expect(stop).to_be_enabled()
-    start = time.monotonic()
-    stop.click()
-    expect(shown.root.locator(".wb-busy-text")).to_contain_text("Cancelled: nothing was changed")
-    record_property("cancel_s", time.monotonic() - start)
-    assert decode.locator(".wb-th").count() == 0
+def test_two_notebooks_at_once_and_cancelling_in_mid_job(
+    lab: Lab, page: Any, tiny: None, tmp_path: Path, record_property: Any
+) -> None:
+    """Each has its own folder of the model's session, and what is done in one does not reach the other."""
+    del tiny
+    sources = [written(tmp_path / f"{name}.ipynb", DEFAULT) for name in ("first", "second")]
+    with lab.notebook(page, sources[0]), lab.notebook(page.context.new_page(), sources[1]) as other:
+        for one in (page, other):
+            run_all(one)
+        folders = sorted(path.name for path in (lab.root / "cache" / "sessions").iterdir())
+        assert len(folders) == 2
+        assert folders[1] == f"{folders[0]}-2"
+        mine, theirs = (Shown(one) for one in (page, other))
+        for studio in (mine, theirs):
+            studio.idle()
+        number = theirs.root.get_by_label("Sparsity in percent")
+        number.fill("30")
+        theirs.work("Prune")
+        expect(theirs.root.get_by_label("Variant", exact=True).locator("option")).to_have_count(2)
+        assert mine.root.get_by_label("Variant", exact=True).locator("option").all_inner_texts() == ["dense"]
+        assert mine.root.get_by_label("Sparsity in percent").input_value() == "50"
+        page.bring_to_front()
+        decode = mine.tab("Decode")
+        decode.get_by_label("Tokens", exact=True).fill("200")
+        decode.get_by_label("Method").select_option("greedy")
+        mine.button("Generate").click()
+        stop = mine.root.get_by_role("button", name="Cancel what runs")
+        expect(stop).to_be_enabled()
+        start = time.monotonic()
+        stop.click()
+        expect(mine.root.locator(".wb-busy-text")).to_contain_text("Cancelled: nothing was changed")
+        record_property("cancel_s", time.monotonic() - start)
+        expect(theirs.root.locator(".wb-busy-text")).to_contain_text("Done (")
+        assert decode.locator(".wb-th").count() == 0

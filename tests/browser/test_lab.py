@@ -30,6 +30,16 @@ workbench.studio(tiny_lm(30), method="magnitude", samples=4, seqlen=64, windows=
     'workbench.predict("How much faster?", low=0, high=9)',
 )
 THEME = "(t) => window.jupyterapp.commands.execute('apputils:change-theme', { theme: `JupyterLab ${t}` })"
+BURSTS = 8  # of ten moves each, within a second
+STORM = """async (slider) => {
+  const move = (value) => { slider.value = value; slider.dispatchEvent(new Event("input", { bubbles: true })); };
+  for (let burst = 0; burst < 8; burst++) {
+    for (let i = 0; i < 10; i++) move(20 + 5 * i + burst);
+    if (burst === 7) move(37);
+    await new Promise((f) => setTimeout(f, burst === 7 ? 0 : 60));
+  }
+  return Number(slider.closest(".wb-prune").dataset.frame);
+}"""
 SAVE = """async () => {
   await window.jupyterapp.commands.execute("docmanager:save");
   return window.jupyterapp.shell.currentWidget.context.model.dirty;
@@ -111,18 +121,32 @@ def views(lab: Any, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> I
     source = tmp_path_factory.mktemp("views") / "views.ipynb"
     cells = [nbformat.v4.new_code_cell(text) for text in CELLS]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), source)
-    with (
-        guarded(browser, viewport={"width": 1280, "height": 4800}) as page,
-        lab.notebook(page, source),
-    ):
-        run_all(page)
-        yield page
+    with guarded(browser, viewport={"width": 1280, "height": 4800}) as page:
+        page.messages = []  # how many bytes each had that came from the server
+        page.on("websocket", lambda s: s.on("framereceived", lambda message: page.messages.append(len(message))))
+        with lab.notebook(page, source):
+            run_all(page)
+            yield page
 
 
 @pytest.mark.browser
 @pytest.mark.timeout(600)
 def test_the_studio_of_a_tiny_model(views: Any, picture: Any) -> None:
     work_through(views, picture, "tiny", seconds=240)  # some seconds of work, on a machine that may be busy
+
+
+@pytest.mark.browser
+def test_a_storm_of_slider_moves_ends_at_the_last_and_leaves_no_queue(views: Any) -> None:
+    studio = views.locator(".wb-prune")
+    wait_for_idle(views, 60)
+    before = int(studio.get_attribute("data-frame"))
+    views.messages.clear()
+    at_the_end = studio.get_by_role("slider", name="Sparsity").evaluate(STORM)
+    expect(studio.locator(".wb-note")).to_contain_text("would go (37.0 %)")
+    frames = int(studio.get_attribute("data-frame"))
+    assert frames - at_the_end <= 2, "one that was on its way, and the last"
+    assert frames - before <= 2 * BURSTS, "of eighty moves those are drawn that there was time for"
+    assert 0 < max(views.messages) < 300_000, "bytes"
 
 
 @pytest.mark.browser
