@@ -16,7 +16,7 @@
 #       - the studio
 #       difficulty: 1
 #       importance: 3
-#       megabytes: 1440
+#       megabytes: 1480
 #       minutes:
 #       - 10
 #       - 15
@@ -30,7 +30,7 @@
 # *Half of a language model's weights can go, if you choose the right half.*
 #
 # **Difficulty** ●○○ &nbsp; **Importance** ●●● &nbsp; **Time** 10–15 minutes<br>
-# **Costs** 35 seconds of computing, 1.44 GB of memory; no GPU, no network
+# **Costs** 35 seconds of computing, 1.48 GB of memory; no GPU, no network
 #
 # You will load a real model, throw away half of its weights in two ways, measure what that cost, see which weights
 # went, and write a smaller model that opens anywhere.

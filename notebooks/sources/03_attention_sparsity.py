@@ -15,11 +15,11 @@
 #       - the lens
 #       difficulty: 2
 #       importance: 2
-#       megabytes: 1290
+#       megabytes: 1330
 #       minutes:
 #       - 15
 #       - 20
-#       seconds: 35
+#       seconds: 32
 #       title: Where attention goes
 # ---
 
@@ -29,7 +29,7 @@
 # *Most of attention lies on few keys. Which ones, how few would do, and what it costs to keep no more.*
 #
 # **Difficulty** ●●○ &nbsp; **Importance** ●●○ &nbsp; **Time** 15–20 minutes<br>
-# **Costs** 35 seconds of computing, 1.29 GB of memory; no GPU, no network
+# **Costs** 32 seconds of computing, 1.33 GB of memory; no GPU, no network
 #
 # Every token of a text looks at every token before it: a thousand tokens make half a million looks, in each of the 270
 # heads of the default model. You will see where these looks go, find heads with a job of their own, count how few keys

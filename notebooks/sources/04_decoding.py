@@ -15,11 +15,11 @@
 #       - the theatre
 #       difficulty: 2
 #       importance: 2
-#       megabytes: 1380
+#       megabytes: 1300
 #       minutes:
 #       - 15
 #       - 20
-#       seconds: 30
+#       seconds: 22
 #       title: Several tokens per step
 # ---
 
@@ -29,7 +29,7 @@
 # *Guess ahead, check all guesses in one pass, keep what is right: the same text in fewer steps.*
 #
 # **Difficulty** ●●○ &nbsp; **Importance** ●●○ &nbsp; **Time** 15–20 minutes<br>
-# **Costs** 30 seconds of computing, 1.38 GB of memory; no GPU, no network
+# **Costs** 22 seconds of computing, 1.3 GB of memory; no GPU, no network
 #
 # A language model says one token per pass, and while it does so the processor mostly waits for weights. You will watch a
 # model check many guessed tokens in one pass, see why the text stays exactly what it would have been, find out when

@@ -3,7 +3,8 @@
 #
 # *A small model guesses, the large one checks. Why is the text exactly the large model's, and when does it pay?*
 #
-# **Difficulty** ●●● &nbsp; **Time** 90 minutes &nbsp; **Needs** this computer only; the default model once, at the end
+# **Difficulty** ●●● &nbsp; **Importance** ●●○ &nbsp; **Time** 90 minutes<br>
+# **Costs** 20 seconds of computing, 1.1 GB of memory; no GPU, no network
 #
 # You build speculative sampling from its acceptance rule, prove that it is exact, on paper and by chi-square, and catch
 # a rule that looks right and is not. Then a tree of guesses, and the question what all this costs. Every question has

@@ -3,8 +3,8 @@
 #
 # *Half of the weights are zero. Why is it not twice as fast, and when is it?*
 #
-# **Difficulty** ●●○ &nbsp; **Time** 90 minutes &nbsp; **Needs** this computer only; pictures take half a minute of
-# computing
+# **Difficulty** ●●○ &nbsp; **Importance** ●●○ &nbsp; **Time** 90 minutes<br>
+# **Costs** 15 seconds of computing, 0.7 GB of memory; no GPU, no network
 #
 # You store a matrix without its zeros in two ways, multiply with what you stored, and work out on paper when that pays.
 # In the end your own compiled kernel runs against ours. Every question has the same steps:

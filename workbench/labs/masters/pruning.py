@@ -3,8 +3,8 @@
 #
 # *Which weights can go, and how do the others make up for them?*
 #
-# **Difficulty** ●●○ &nbsp; **Time** 90 minutes &nbsp; **Needs** this computer only; the default model once, for
-# pictures
+# **Difficulty** ●●○ &nbsp; **Importance** ●●● &nbsp; **Time** 90 minutes<br>
+# **Costs** 15 seconds of computing, 1.2 GB of memory; no GPU, no network
 #
 # You write four ways to prune a layer, from the oldest to a small SparseGPT, and then decide how much each layer of a
 # model should lose. Every question has the same steps:
