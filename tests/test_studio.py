@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import workbench_widgets
 from tiny_lm import tiny_lm
 from workbench_widgets import PrunePanel, prune_panel, view
 from workbench_widgets._base import STATIC, join_modules
@@ -207,6 +209,10 @@ def test_modules_are_joined_into_one():
     assert "export " not in joined
     assert PrunePanel._esm.count("export default") == 1
     assert PrunePanel._esm.count("export ") == 1
+    for cls in (v for v in vars(workbench_widgets).values() if isinstance(v, type)):
+        found = re.findall(r"^(?:async )?(?:function|class|const|let) (\w+|\[[^\]]*\])", cls._esm, re.MULTILINE)
+        names = [name for one in found for name in re.findall(r"\w+", one)]
+        assert {n for n in names if names.count(n) > 1} == set(), f"{cls.__name__}: modules share one scope"
     for name in STATIC.glob("*.js"):
         assert len(name.read_text(encoding="utf-8").splitlines()) <= 300, name.name
 

@@ -2,6 +2,19 @@
 
 import { createAlert, el, put, shieldKeys } from "./dom.js";
 
+const TRIES = 3; // anywidget gives up after ten seconds: too few on a machine that is busy
+
+/** The widget that a trait names; waits for it as long as is reasonable. */
+async function findWidget(host, reference, signal) {
+  for (let tried = 1; ; tried++) {
+    try {
+      return await host.getWidget(reference);
+    } catch (error) {
+      if (signal.aborted || tried >= TRIES || !/timed out/i.test(error?.message ?? "")) throw error;
+    }
+  }
+}
+
 /** A place for the view that a trait names; `show(reference)` puts it there, `empty` is there without one. */
 export function createInside(host, empty = null) {
   const element = el("div", { class: "wb-inside" });
@@ -18,7 +31,7 @@ export function createInside(host, empty = null) {
     stop = mine;
     const place = el("div");
     try {
-      const view = await host.getWidget(reference);
+      const view = await findWidget(host, reference, mine.signal);
       if (mine.signal.aborted) return;
       put(element, place);
       await view.render({ el: place, signal: mine.signal });

@@ -6,7 +6,7 @@ import { clipped, layoutTree, walkTree } from "./theatre_maths.js";
 
 const BOX = { high: 36, gap: 8, between: 30, left: 6, top: 6 };
 
-function boxOf(node, x, y, wide, lines, i) {
+function nodeBox(node, x, y, wide, lines, i) {
   const [first, second] = lines(node);
   return svg("g", { class: `wb-th-node wb-th-is-${node.state}${node.best ? " wb-th-best" : ""}`, "data-node": i, transform: `translate(${x} ${y})` },
     svg("rect", { width: wide, height: BOX.high, rx: 5 }),
@@ -64,7 +64,7 @@ export function createNodes({ lines, say, name, wide }) {
       rooted ? svg("g", { class: "wb-th-node wb-th-is-root", transform: `translate(${BOX.left} ${row(rootY)})` }, svg("rect", { width: wide, height: BOX.high, rx: 5 }),
         svg("text", { class: "wb-th-node-text", x: wide / 2, y: 15, "text-anchor": "middle" }, clipped(next.root, 11)),
         svg("text", { class: "wb-th-node-figures", x: wide / 2, y: 29, "text-anchor": "middle" }, "text so far")) : null,
-      nodes.map((n, i) => boxOf(n, x(n), row(y[i]), wide, lines, i)));
+      nodes.map((n, i) => nodeBox(n, x(n), row(y[i]), wide, lines, i)));
     choose(-1);
     const best = nodes.findLastIndex((n) => n.best || n.state === "chosen");
     if (best >= 0) {
