@@ -113,12 +113,15 @@ class Compared(Result):
         return f"Compared({len(self.rows) - 1} variants beside dense; not beaten in quality and decode: {best})"
 
     def _sections(self) -> tuple[render.Section, ...]:
-        header = ("", "perplexity", "x dense", "95 %", "MB", "prefill, x", "decode, x", "ms/token", "x compiled dense")
-        rows = [
-            (r.name, r.perplexity, r.ratio, f"{r.low:.3g} to {r.high:.3g}", r.weight_bytes / 1e6, r.prefill, r.decode,
-             r.decode_ms, r.alike)
+        header: tuple[str, ...] = ("", "perplexity", "x dense", "95 %", "MB", "prefill, x", "decode, x", "ms/token")
+        rows: list[tuple[Any, ...]] = [
+            (r.name, r.perplexity, r.ratio, f"{r.low:.3g} to {r.high:.3g}", r.weight_bytes / 1e6,
+             *map(_known, (r.prefill, r.decode, r.decode_ms)))
             for r in self.rows
         ]  # fmt: skip
+        if any(np.isfinite(r.alike) for r in self.rows):
+            header = (*header, "x compiled dense")
+            rows = [(*cells, _known(r.alike)) for cells, r in zip(rows, self.rows, strict=True)]
         return (
             render.section("Variants", rows, header, picture=self._picture("decode", "decode speed, x dense")),
             *([render.prose("", self.note)] if self.note else []),
@@ -154,6 +157,10 @@ def compared(variants: Sequence[Variant], quality: Any, size: Any) -> Compared:
         if values and len(v.lineage) == 1 and v.speed is not None:
             alone[values] = max(alone.get(values, 0.0), v.speed.decode.ratio)
     return Compared((*rows, *(_row(v, alone.get(_values(v), nan)) for v in variants)), Provenance.here())
+
+
+def _known(value: float) -> Any:
+    return value if np.isfinite(value) else "-"
 
 
 def _said(r: ComparedRow) -> str:
