@@ -38,7 +38,9 @@ def scale(
     place = _places(values, steep)
     base = 14 + ROW * len(marks)
     parts = [f'<path d="M{LEFT} {base}H{RIGHT}" stroke="currentColor" opacity="0.6"/>']
-    for row, (name, value) in enumerate(sorted(marks, key=lambda mark: mark[1])):
+    middle = (LEFT + RIGHT) / 2
+    inwards = sorted(marks, key=lambda mark: (place(mark[1]) > middle, -abs(place(mark[1]) - middle)))
+    for row, (name, value) in enumerate(inwards):  # the outer ones higher: no line goes through a label
         x, y = place(value), 16 + ROW * row
         own = name == "your guess" and guess is not None and value == guess and name not in results
         colour = OKABE_ITO[1 if own else 0]
@@ -47,7 +49,7 @@ def scale(
             if own
             else f'<circle cx="{x:.1f}" cy="{base}" r="5" fill="{colour}"/>'
         )
-        end = x > (LEFT + RIGHT) / 2
+        end = x > middle
         label = html.escape(f"{name} {number(value, DIGITS)} {unit}".strip())
         parts.append(
             f'<path d="M{x:.1f} {y + 2}V{base}" stroke="{colour}" stroke-dasharray="2 3"/>{shape}'
