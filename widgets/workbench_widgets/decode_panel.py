@@ -88,7 +88,7 @@ class DecodePanel(Framed):
             raise ArgumentError(f"numbers={numbers!r}: one or two of {sorted(self.generations)}")
         rows = {row["number"]: row for row in self.rows}
         titles = {entry["name"]: entry["title"] for entry in self.methods}
-        names = [f"{titles.get(rows[n]['method'], rows[n]['method'])}: {rows[n]['who']}" for n in numbers]
+        names = [f"{titles.get(rows[n]['method'], rows[n]['method'])} · {rows[n]['who']}" for n in numbers]
         stage = Theatre(*(self.generations[n] for n in numbers), names=names)
         self.show(stage, shown=list(numbers))
 

@@ -2,8 +2,12 @@
 
 import { el, field, fillSelect, put, select, step } from "./dom.js";
 
-const OWN = "the method's own";
+const OWN = "its own";
 const UNITS = { weight: "single weights", neuron: "MLP neurons", kv_group: "attention heads (KV groups)", layer: "whole layers" };
+
+const RULES = { uniform: "same share a layer", global: "lowest of the model", standardised: "standardised (FLAP)", owl: "by outliers (OWL)",
+  none: "no repair", bias: "mean into the bias", least_squares: "least squares", sparsegpt: "as SparseGPT" };
+const ruled = (name) => RULES[name] ?? name.replaceAll("_", " ");
 
 /** Options of the units menu: all that the method removes together, then each kind alone. */
 export function unitOptions(units) {
@@ -61,8 +65,9 @@ export function createChoose(change) {
     put(card, about(info));
     fillSelect(units, unitOptions(info.units), choice.units);
     fillSelect(pattern, [[null, "anywhere (unstructured)"], ...info.patterns.map((p) => [p, p])], choice.pattern);
-    fillSelect(allocation, [[null, `${OWN} (${info.allocation})`], ...options.allocations.map((a) => [a, a])], choice.allocation);
-    fillSelect(repair, [[null, `${OWN} (${info.repair})`], ...options.repairs.map((r) => [r, r])], choice.repair);
+    fillSelect(allocation, [[null, `${OWN}: ${ruled(info.allocation)}`], ...options.allocations.map((a) => [a, ruled(a)])], choice.allocation);
+    fillSelect(repair, [[null, `${OWN}: ${ruled(info.repair)}`], ...options.repairs.map((r) => [r, ruled(r)])], choice.repair);
+    for (const menu of [method, units, allocation, repair]) menu.title = menu.selectedOptions[0]?.text ?? "";
     propagate.checked = choice.propagate;
     for (const control of controls) control.disabled = locked;
     units.disabled = locked || info.units.length < 2;
