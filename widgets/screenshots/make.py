@@ -53,6 +53,8 @@ def take(page: Any, name: str, *, dark: bool = False, height: int = 900) -> None
     """Write one picture, cut to a height."""
     page.evaluate(THEME, "Dark" if dark else "Light")
     expect(page.locator("body")).to_have_attribute("data-jp-theme-light", str(not dark).lower())
+    page.evaluate("document.activeElement.blur()")
+    page.mouse.move(0, 0)
     page.wait_for_timeout(800)
     box = page.locator(".wb-joined").bounding_box()
     clip = {**box, "height": min(box["height"], height)}
@@ -71,7 +73,9 @@ def pictures(page: Any) -> None:
     expect(studio.locator(".wb-prune")).to_have_attribute("data-frame", "0", timeout=10 * MINUTES)
     variant = studio.get_by_label("Variant", exact=True)
     variant.select_option(index=1)
-    take(page, "prune", height=610)
+    studio.get_by_role("spinbutton", name="Sparsity in percent").fill("50")
+    expect(studio.locator(".wb-note").first).to_contain_text("(50.0 %)")
+    take(page, "prune", height=651)
     variant.select_option(index=1)
     studio.get_by_role("tab", name="Decode").click()
     studio.get_by_role("radio", name="the draft of dense").check()
@@ -81,11 +85,11 @@ def pictures(page: Any) -> None:
     slider.focus()
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
-    take(page, "decode", dark=True, height=1080)
+    take(page, "decode", dark=True, height=1096)
     studio.get_by_role("tab", name="Compare").click()
     expect(studio.locator(".wb-scatter").first).to_be_visible()
     variant.select_option(index=variant.locator("option").count() - 1)
-    take(page, "compare", height=760)
+    take(page, "compare", height=672)
 
 
 def main() -> None:
@@ -97,7 +101,7 @@ def main() -> None:
         notebook = folder / "studio.ipynb"
         nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook)
         browser = driver.chromium.launch(executable_path=find_browser(), args=list(ARGUMENTS), headless=True)
-        page = browser.new_page(viewport={"width": 1200, "height": 2000})
+        page = browser.new_page(viewport={"width": 1280, "height": 2000})
         page.set_default_timeout(MINUTES)
         expect.set_options(timeout=MINUTES)
         with serve(folder) as lab, lab.notebook(page, notebook):
