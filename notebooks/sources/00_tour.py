@@ -15,7 +15,7 @@
 #       - the studio
 #       difficulty: 1
 #       importance: 3
-#       megabytes: 1300
+#       megabytes: 1330
 #       minutes:
 #       - 5
 #       - 8
@@ -29,7 +29,7 @@
 # *Open a model, throw half of it away, see what went, run what is left, compare.*
 #
 # **Difficulty** ●○○ &nbsp; **Importance** ●●● &nbsp; **Time** 5–8 minutes<br>
-# **Costs** 30 seconds of computing, 1.3 GB of memory; no GPU, no network
+# **Costs** 30 seconds of computing, 1.33 GB of memory; no GPU, no network
 #
 # This is the whole workbench in one go. Run the cells from top to bottom (Shift+Enter); the other lessons go into each
 # part.

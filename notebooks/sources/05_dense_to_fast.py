@@ -15,7 +15,7 @@
 #       - sessions as programs
 #       difficulty: 2
 #       importance: 3
-#       megabytes: 1470
+#       megabytes: 1480
 #       minutes:
 #       - 15
 #       - 20
@@ -29,7 +29,7 @@
 # *Prune, pack, guess ahead: what each step gains, and what it costs.*
 #
 # **Difficulty** ●●○ &nbsp; **Importance** ●●● &nbsp; **Time** 15–20 minutes<br>
-# **Costs** 35 seconds of computing, 1.47 GB of memory; no GPU, no network
+# **Costs** 35 seconds of computing, 1.48 GB of memory; no GPU, no network
 #
 # The earlier lessons took one step each. Here they follow each other, on one model, and every step has to pay: with
 # perplexity, bytes, the speed of reading a prompt (*prefill*) and of answering (*decode*), and tokens per pass.

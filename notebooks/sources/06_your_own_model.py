@@ -14,7 +14,7 @@
 #       - errors and what they say
 #       difficulty: 1
 #       importance: 2
-#       megabytes: 1360
+#       megabytes: 1390
 #       minutes:
 #       - 10
 #       - 15
@@ -28,7 +28,7 @@
 # *A folder, a file or a name of the hub: what to check before you prune it.*
 #
 # **Difficulty** ●○○ &nbsp; **Importance** ●●○ &nbsp; **Time** 10–15 minutes<br>
-# **Costs** 16 seconds of computing, 1.36 GB of memory; no GPU, no network
+# **Costs** 16 seconds of computing, 1.39 GB of memory; no GPU, no network
 #
 # All other lessons use the model that comes with the workbench. Here you bring one. Nothing needs to be downloaded: the
 # cells below run on a folder that the first one writes, and you change **one line** to use yours.
