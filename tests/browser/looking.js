@@ -47,7 +47,7 @@ window.looking = (() => {
   function tabbable() {
     const groups = new Set();
     return all().concat([...document.querySelectorAll("#view input")].filter((e) => e.checkVisibility() && !all().includes(e)))
-      .filter((e) => e.tabIndex >= 0 && !e.disabled && !e.matches(":disabled") && e.matches("a[href], button, input, select, textarea, summary, [tabindex]"))
+      .filter((e) => !e.matches(":disabled") && (e.tabIndex >= 0 ? e.matches("a[href], [tabindex]") : false) || (!e.matches(":disabled, [role=tab], [role=radio], [role=option]") && e.matches("button, input, select, textarea, summary")))
       .filter((e) => { if (e.type !== "radio") return true; const group = e.name; const chosen = document.querySelector(`input[name="${group}"]:checked:not(:disabled)`); if (chosen && chosen !== e) return false; if (groups.has(group)) return false; groups.add(group); return true; })
       .map((e, i) => { e.dataset.stop = String(i); return said(e) + (e.getAttribute("aria-label") ?? ""); });
   }

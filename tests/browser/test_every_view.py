@@ -9,6 +9,7 @@ from typing import Any
 import every_view
 import pytest
 from browser_host import ViewHost
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 LOOKING = Path(__file__).with_name("looking.js").read_text(encoding="utf-8")
@@ -149,6 +150,18 @@ def test_the_studio_and_its_panels_are_worked(shown, host, way):
         ).focus()
         host.page.keyboard.press("ArrowRight")
     assert host.sent[-1]["command"] == "select"
+
+
+def test_a_studio_whose_kernel_stops_says_so_and_sends_nothing(shown, host):
+    page = shown("studio")
+    host.receive(places={"decode": ""})  # as if it was never visited
+    page.evaluate("() => { window.host.model.send = () => { throw new Error('Cannot send'); }; }")
+    page.get_by_label("Variant", exact=True).select_option("1")
+    expect(page.locator("#view > .wb-studio > .wb-gone")).to_contain_text("Run the cell again to go on")
+    expect(page.get_by_label("Variant", exact=True)).to_be_disabled()
+    page.get_by_role("tab", name="Decode").click()
+    expect(page.get_by_role("tabpanel", name="Decode")).to_have_text("It was not opened before the kernel stopped.")
+    assert host.saved == [], "nobody is there to hear it"
 
 
 def test_the_theatre_plays_without_motion(shown, host):

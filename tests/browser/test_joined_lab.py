@@ -193,10 +193,10 @@ def restart_in_mid_job(shown: Shown, lab: Lab) -> None:
     root.locator(".wb-menu > summary").click()
     shown.tab("Prune")
     assert page.evaluate(EXECUTE, SLOW) == "ok"
+    kept = everything(lab.root / "bench")
     shown.button("Prune").click()
     expect(root.locator(".wb-busy progress")).to_be_visible()
     page.wait_for_function("document.querySelector('.wb-joined .wb-busy progress').value > 0")
-    kept = everything(lab.root / "bench")
     page.evaluate(RESTART)
     expect(root.locator(".wb-gone")).to_have_count(1)
     expect(root.get_by_role("status").first).to_contain_text("The kernel has stopped: what was shown stays")

@@ -51,7 +51,8 @@ function render({ model, el: place, host }) {
   const send = (command, more) => model.send({ command, ...more });
   const live = model.get("live");
   const titles = model.get("titles");
-  const insides = new Map(titles.map(([name]) => [name, createInside(host, el("p", { class: "wb-faint", text: "Opening…" }))]));
+  const openings = titles.map(() => el("p", { class: "wb-faint" }));
+  const insides = new Map(titles.map(([name], i) => [name, createInside(host, openings[i])]));
   const tabs = createTabs(titles, "Panels", (name, panel) => {
     put(panel, insides.get(name).element);
     root.dataset.panel = name;
@@ -73,6 +74,7 @@ function render({ model, el: place, host }) {
     name.textContent = state.facts.name ?? "";
     facts.textContent = `${compact(state.facts.parameters)} parameters · ${state.facts.layers} layers`;
     for (const part of [chooser, busy, menu]) part.update(state);
+    for (const line of openings) line.textContent = state.live ? "Opening…" : "It was not opened before the kernel stopped.";
     for (const [panel, reference] of Object.entries(state.places)) insides.get(panel)?.show(reference);
     if (insides.has(state.panel) && tabs.now() !== state.panel) tabs.show(state.panel);
   }
