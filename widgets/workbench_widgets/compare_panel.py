@@ -30,7 +30,7 @@ class ComparePanel(Framed):
         Whose variants are compared, or the `Desk` of a studio.
     """
 
-    _esm = join_modules("maths.js", "dom.js", "run.js", "inside.js", "scatter.js", "compare_panel.js")
+    _esm = join_modules("maths.js", "dom.js", "run.js", "inside.js", "axes.js", "scatter.js", "compare_panel.js")
     _css = join_sheets("joined.css")
 
     table = t.Dict().tag(sync=True)

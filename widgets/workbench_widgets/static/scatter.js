@@ -1,9 +1,10 @@
 // Points that can be picked, with the line along those that no other one beats.
 
 import { el, put, svg, uid } from "./dom.js";
-import { linePath, scale, significant, ticks } from "./maths.js";
+import { linePath, significant } from "./maths.js";
+import { createAxes, drawingOf, plotOf } from "./axes.js";
 
-const PLACE = { width: 460, height: 260, left: 52, right: 18, top: 14, bottom: 40 };
+const PLACE = plotOf(460, 260, 52, 18, 14, 40);
 const [RADIUS, GAP] = [9, 23]; // of a circle; between two middles
 
 /** Bounds with room around the points; logarithmic where they span more than a factor of four. */
@@ -44,20 +45,12 @@ export function createScatter({ title, xLabel, yLabel, pick }) {
   const heading = svg("title", { id: named, text: title });
   const [grid, front, under] = Array.from({ length: 3 }, () => svg("g", { "aria-hidden": "true" }));
   const group = svg("g", { role: "radiogroup", "aria-label": `${title}: models` });
-  const drawing = svg("svg", { class: "wb-scatter", viewBox: `0 0 ${PLACE.width} ${PLACE.height}`, role: "group", "aria-labelledby": named }, heading, grid, front, under, group);
+  const drawing = drawingOf(PLACE, { class: "wb-scatter", role: "group", "aria-labelledby": named }, heading, grid, front, under, group);
   const nothing = el("p", { class: "wb-faint", text: "Nothing was measured yet." });
   const note = el("p", { class: "wb-faint" });
   const element = el("figure", { class: "wb-scattered" }, el("figcaption", { text: title }), drawing, note, nothing);
-  const text = (words, attributes) => svg("text", { class: "wb-tick", ...attributes, text: words });
+  const short = (v) => significant(v).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
 
-  function axes(x, y, across, up) {
-    const [right, foot] = [PLACE.width - PLACE.right, PLACE.height - PLACE.bottom];
-    const short = (v) => significant(v).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
-    put(grid, ticks(up.low, up.high, up.log ? 7 : 4, up.log).filter((v) => v >= up.low && v <= up.high).map((v) => [svg("path", { class: "wb-grid", d: `M${PLACE.left} ${y(v)}H${right}` }), text(short(v), { x: PLACE.left - 6, y: y(v) + 3.5, "text-anchor": "end" })]).flat(),
-      ticks(across.low, across.high, 5, across.log).filter((v) => v >= across.low && v <= across.high).map((v) => [svg("path", { class: "wb-grid", d: `M${x(v)} ${PLACE.top}V${foot}` }), text(short(v), { x: x(v), y: foot + 15, "text-anchor": "middle" })]).flat(),
-      text(xLabel, { x: (PLACE.left + right) / 2, y: PLACE.height - 6, "text-anchor": "middle" }),
-      text(yLabel, { transform: `translate(12 ${(PLACE.top + foot) / 2}) rotate(-90)`, "text-anchor": "middle" }));
-  }
   /** Its 95 % interval, and where a circle belongs that had to make room. */
   function beneath(p, [cx, cy], x, y) {
     const [px, py] = [x(p.x), y(p.y)];
@@ -80,15 +73,14 @@ export function createScatter({ title, xLabel, yLabel, pick }) {
     drawing.toggleAttribute("hidden", !known.length);
     if (!known.length) return;
     const [across, up] = [bounds(known.map((p) => p.x)), bounds(known.flatMap((p) => [p.y, p.low, p.high].filter(Number.isFinite)))];
-    const x = scale(across.low, across.high, PLACE.left, PLACE.width - PLACE.right, across.log);
-    const y = scale(up.low, up.high, PLACE.height - PLACE.bottom, PLACE.top, up.log);
-    axes(x, y, across, up);
+    const { x, y, nodes } = createAxes(PLACE, { ...across, count: 5, text: short, name: xLabel, lines: true }, { ...up, count: up.log ? 7 : 4, text: short, name: yLabel });
+    put(grid, nodes);
     const best = known.filter((p) => p.best).sort((a, b) => a.x - b.x);
     put(front, svg("path", { class: "wb-front", d: linePath(best.map((p) => [x(p.x), y(p.y)])) }));
     const focused = group.contains(document.activeElement);
     const reachable = known.some((p) => p.id === chosen) ? null : known[0].id;
     const edge = RADIUS + 2;
-    const room = { left: PLACE.left + edge, right: PLACE.width - edge, top: edge, bottom: PLACE.height - PLACE.bottom - edge };
+    const room = { left: PLACE.left + edge, right: PLACE.width - edge, top: edge, bottom: PLACE.bottom - edge };
     const places = new Map(apart(known.map((p) => [x(p.x), y(p.y)]), GAP, room).map((place, i) => [known[i].id, place]));
     put(under, known.flatMap((p) => beneath(p, places.get(p.id), x, y)));
     put(group, [...known].sort((a, b) => (a.id === chosen) - (b.id === chosen)).map((p) => point(p, chosen, reachable, places.get(p.id))));
