@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -246,3 +248,24 @@ def test_kernels_that_are_compiled_are_told_and_a_job_stops_between_two(monkeypa
     assert Job(lambda progress: second(1), listener=heard).result() == 3
     assert [done for _, done, _ in steps] == [1, 2]
     assert second(2) == 4  # compiled; nobody is told any more
+
+
+def test_python_ends_well_while_a_job_runs():
+    script = """
+import threading
+import torch
+from workbench.jobs import Job
+began = threading.Event()
+def work(progress):
+    try:
+        while True:
+            torch.ones(300, 300) @ torch.ones(300, 300)
+            began.set()
+            progress.check()
+    finally:
+        print("stopped", flush=True)
+job = Job(work)
+began.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")

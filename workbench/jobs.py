@@ -9,10 +9,12 @@ such a function in a thread, so that a notebook's buttons stay alive. The librar
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -91,6 +93,22 @@ class Progress:
                 hook.remove()
 
 
+_RUNNING: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
+_PATIENCE = 5.0  # seconds for all of them
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Stop what still runs when Python ends: a thread that is cut off inside of torch aborts the whole process."""
+    end = time.monotonic() + _PATIENCE
+    running = list(_RUNNING)
+    for job in running:
+        job.cancel()
+    for job in running:
+        with suppress(Exception):
+            job.result(max(0.0, end - time.monotonic()))
+
+
 class Job(Generic[T]):
     """A long function in a daemon thread.
 
@@ -133,6 +151,7 @@ class Job(Generic[T]):
         self.progress = Progress(self._heard)
         self._thread = threading.Thread(target=self._run, args=(function, args, kwargs), daemon=True)
         self._thread.start()
+        _RUNNING.add(self)
 
     def _heard(self, step: Step) -> None:
         self.last = step
