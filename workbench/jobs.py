@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -105,8 +105,7 @@ def _stop_all() -> None:
     for job in running:
         job.cancel()
     for job in running:
-        with suppress(Exception):
-            job.result(max(0.0, end - time.monotonic()))
+        job._thread.join(max(0.0, end - time.monotonic()))
 
 
 class Job(Generic[T]):
