@@ -34,7 +34,7 @@ function render({ model, el: host }) {
     seek(positionOf(clock, frame));
     root.dataset.mode = mode;
   }
-  const transport = createTransport({ modes: paired ? PAIRED : ALONE, seek, changeMode });
+  const transport = createTransport({ modes: paired ? PAIRED : ALONE, seek, changeMode, heard: paired });
   const header = el("div", { class: "wb-header" }, el("span", { class: "wb-brand", text: "Decoding theatre" }),
     el("strong", { class: "wb-model", text: given.length ? names.join(" beside ") : plays.map((p) => p.method).join(" beside ") }),
     paired || !plays[0].settings ? null : el("span", { class: "wb-faint wb-th-settings", text: plays[0].settings }),

@@ -6,16 +6,16 @@ const SPEEDS = [["0.25", "¼×"], ["0.5", "½×"], ["1", "1×"], ["2", "2×"], [
 
 /**
  * The controls. `seek(position)` goes there; `mode(name)` changes what the slider counts. `update({position, clock, text})`
- * shows where things are.
+ * shows where things are; `heard`: to screen readers only, where stages say it themselves.
  */
-export function createTransport({ modes, seek, changeMode }) {
+export function createTransport({ modes, seek, changeMode, heard = false }) {
   let [position, clock, timer, last, owed] = [0, null, null, 0, 0];
   const play = button("▶ Play", () => toggle(), { class: "wb-button wb-primary wb-th-play", "aria-pressed": "false" });
   const [back, forward] = [button("‹", () => go(position - 1), { "aria-label": "Step back" }), button("›", () => go(position + 1), { "aria-label": "Step forward" })];
   const slider = el("input", { type: "range", min: 0, step: 1, class: "wb-slider", "aria-label": "Step", oninput: () => go(Number(slider.value)) });
   const speed = el("select", { class: "wb-select", id: uid("speed") }, SPEEDS.map(([v, text]) => el("option", { value: v, text, selected: v === "1" })));
   const mode = el("select", { class: "wb-select", id: uid("mode"), onchange: () => { stop(); changeMode(mode.value); } }, modes.map(([v, text]) => el("option", { value: v, text })));
-  const status = el("p", { class: "wb-th-status", role: "status" });
+  const status = el("p", { class: heard ? "wb-visually-hidden" : "wb-th-status", role: "status" });
   const label = (control, text) => el("label", { class: "wb-th-choice", for: control.id }, el("span", { text }), control);
   const element = el("div", { class: "wb-th-transport", role: "group", "aria-label": "Playback" }, play, back, slider, forward, label(speed, "Speed"), label(mode, "Scrub by"), status);
 
