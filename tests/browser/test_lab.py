@@ -94,7 +94,7 @@ def work_through(page: Any, picture: Callable[..., None], name: str, *, seconds:
     assert time.monotonic() - start < 2, "cancelling takes a second at most, and the page a little"
     picture(studio, f"{name}-5-cancelled")
     button(page, "Apply").click()
-    expect(page.locator(".wb-joined > .wb-top")).to_contain_text("Prune starts from 1:")
+    expect(page.locator(".wb-joined > .wb-top")).to_contain_text("Prune on 1:")
     button(page, "Copy as Python").click()
     expect(studio.get_by_role("region", name="Python that does the same")).to_contain_text("workbench.prune(model")
     picture(studio, f"{name}-6-applied")

@@ -19,9 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import lens_studies as made
 
 pytestmark = pytest.mark.browser
-
 STUDY = made.study()
-NAMES = {"heads": "Heads", "map": "Map", "text": "Text", "sparsity": "Sparsity", "kv": "KV cache"}
 
 
 @pytest.fixture
@@ -122,7 +120,6 @@ def test_the_map_asks_for_tiles_and_reads_exact_shares(shown):
     page.wait_for_function("document.querySelector('.wb-ln-map').dataset.size === '1'")
     expect(readout(page)).to_contain_text("Query")
     page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(100)
     expect(readout(page)).not_to_contain_text("mean of")
     said = readout(page).inner_text()
     query, key = (int(part.split(" ")[0]) for part in (said.split("Query ")[1], said.split("key ")[1]))

@@ -54,8 +54,12 @@ window.watch ??= (() => {
     .filter(([, found]) => (Array.isArray(found) ? found.length : found));
   watch.close = async () => {
     window.host.close?.();
-    await new Promise((f) => ask(() => ask(f))); // one that a view has asked for may be on its way
-    return watch.left([window.host.model, ...window.host.host.models.values()]);
+    const left = () => watch.left([window.host.model, ...window.host.host.models.values()]);
+    for (let i = 0; i < 100; i++) { // what a view has asked for may be on its way, and a view inside it may be just opening
+      await new Promise((f) => ask(() => ask(f)));
+      if (left().length === 0) break;
+    }
+    return left();
   };
   return watch;
 })();
