@@ -37,7 +37,8 @@ function createChooser({ pick, undo, redo }) {
     const name = (number) => chooser.variants.find(([n]) => n === number)?.[1] ?? "dense";
     fillSelect(variant, chooser.variants.map(([n, text]) => [String(n), text]), String(chooser.selected));
     variant.title = name(chooser.selected);
-    applied.textContent = applied.title = `Prune starts from ${name(chooser.applied)}`;
+    applied.textContent = `Prune on ${name(chooser.applied)}`;
+    applied.title = `Prune goes on from ${name(chooser.applied)}`;
     variant.disabled = locked;
     back.disabled = locked || !chooser.can_undo;
     forth.disabled = locked || !chooser.can_redo;
