@@ -249,6 +249,7 @@ def test_the_comparison_tells_compiled_code_from_zeros(kept):
     assert rows[sparse.number].alike == sparse.speed.decode.ratio / alone.speed.decode.ratio
     assert (rows[other.number].alike, rows[alone.number].alike) == (1, 1)
     assert np.isnan(rows[1].alike)
+    assert rows[0].decode_ms == np.median([v.speed.decode.dense_ms for v in (sparse, other, alone)])
     assert "what the zeros bring by themselves" in kept.compare().to_html()
 
 

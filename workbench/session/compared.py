@@ -30,7 +30,7 @@ class ComparedRow:
     prefill, decode
         Speed of dense, above 1 is faster.
     decode_ms
-        Of one token.
+        Of one token; of the dense model the median over the variants that were timed in turns with it.
     alike
         Decoding speed against the dense model compiled with the same values: what the zeros bring by themselves. NaN
         if this one is not compiled, or the session has no such variant.
@@ -146,9 +146,9 @@ def compared(variants: Sequence[Variant], quality: Any, size: Any) -> Compared:
         Of the dense model.
     """
     nan = float("nan")
-    timed = next((v.speed for v in reversed(variants) if v.speed is not None), None)
+    timed = [v.speed.decode.dense_ms for v in variants if v.speed is not None]  # in turns with each variant
     perplexity = quality.perplexity if quality is not None else nan
-    ms = timed.decode.dense_ms if timed is not None else nan
+    ms = float(np.median(timed)) if timed else nan
     counts = size.parameters, size.nonzero_parameters, size.weight_bytes
     rows = [ComparedRow(0, "dense", perplexity, 1.0, 1.0, 1.0, *counts, 1.0, 1.0, ms, nan, 0.0, False)]
     alone: dict[str, float] = {}  # decoding speed of the dense model that is only compiled, by its values
