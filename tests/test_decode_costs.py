@@ -183,7 +183,7 @@ def test_a_difference_is_seen_and_fails_the_command(monkeypatch, capsys, tmp_pat
             while run.emit(5):
                 run.forward([5])
 
-    monkeypatch.setitem(_method._DECODERS, "other", Other)
+    monkeypatch.setitem(_method.DECODERS.known, "other", Other)
     monkeypatch.setattr(bench, "lossless", lambda: ["other"])
     lm = tiny_lm("llama", eos_token_id=None, max_position_embeddings=512)
     monkeypatch.setattr("workbench.commands.bench_decode.runtimes", lambda *_: {"transformers": lm})
