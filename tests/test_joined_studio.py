@@ -94,6 +94,9 @@ def test_choosing_a_variant_changes_all_panels(studio: Studio) -> None:
     assert studio.chooser["selected"] == panels["prune"].selected == 2
     assert panels["execute"].inside.choice["model"] == "1: magnitude 50 %", "what a compiled variant was made from"
     assert panels["decode"].variant["name"].endswith("compiled auto-fp32")
+    assert [panels["prune"].size[side]["packed"] for side in ("dense", "pruned")] == [False, True], (
+        "no file has them so"
+    )
     panels["prune"].set_state({"selected": -1})
     assert (studio.desk.selected, panels["decode"].variant["name"]) == (0, "dense")
     assert panels["execute"].inside.choice["model"] == "dense"

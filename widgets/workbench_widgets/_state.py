@@ -92,7 +92,12 @@ def figures(variant: Variant) -> dict[str, Any]:
     """Everything measured of a variant: quality, size, speed, samples."""
     quality: dict[str, Any] = {"before": _curve(variant.before), "after": _curve(variant.after)}
     quality["protocol"] = _protocol(variant.after.protocol)
-    made = {"quality": quality, "size": _sizes(variant.dense_size, variant.size), "speed": {}, "samples": {}}
+    made = {
+        "quality": quality,
+        "size": _sizes(variant.dense_size, variant.size, variant.compiled),
+        "speed": {},
+        "samples": {},
+    }
     if variant.speed is not None:
         made["speed"] = _speed(variant.speed)
     if variant.samples is not None:
@@ -160,11 +165,11 @@ def _protocol(protocol: Any) -> str:
     return f"{protocol['text']}; {windows}, no overlap, {protocol['dtype']}; [95 % interval]"
 
 
-def _sizes(dense: Any, pruned: Any) -> dict[str, Any]:
-    named = {"dense": dense, "pruned": pruned}
+def _sizes(dense: Any, pruned: Any, packed: bool = False) -> dict[str, Any]:
+    named = {"dense": (dense, False), "pruned": (pruned, packed)}
     return {
-        k: {"parameters": s.parameters, "nonzero": s.nonzero_parameters, "bytes": s.weight_bytes}
-        for k, s in named.items()
+        k: {"parameters": s.parameters, "nonzero": s.nonzero_parameters, "bytes": s.weight_bytes, "packed": p}
+        for k, (s, p) in named.items()
     }
 
 

@@ -30,12 +30,14 @@ function qualityText({ before, after, protocol }) {
 function sizeText({ dense, pruned }) {
   if (!dense || !pruned) return [el("p", { class: "wb-faint", text: "…" })];
   const part = shares(dense.parameters, pruned.parameters, pruned.nonzero);
-  const kinds = [["kept", "kept"], ["zeroed", "zeroed, still stored"], ["removed", "removed"]];
+  const kinds = [["kept", "kept"], ["zeroed", pruned.packed ? "zeroed" : "zeroed, still stored"], ["removed", "removed"]];
+  const masked = part.zeroed > 0 && part.removed === 0;
+  const note = pruned.packed ? "Compiled: its matrices are packed in memory, a file would not be." : masked ? "A mask alone makes nothing smaller or faster." : "";
   const bar = el("div", { class: "wb-stack", "aria-hidden": "true" },
     kinds.map(([k]) => el("span", { class: `wb-stack-${k}`, style: `flex-grow: ${part[k]}` })));
   const rows = kinds.map(([k, name]) => [name, `${compact(part[k] * dense.parameters)} (${percent(part[k])})`, `wb-stack-${k}`]);
-  return [bar, figures([...rows, ["file size", `${bytes(dense.bytes)} → ${bytes(pruned.bytes)}`]]),
-  part.zeroed > 0 && part.removed === 0 ? el("p", { class: "wb-faint", text: "A mask alone makes nothing smaller or faster." }) : null];
+  return [bar, figures([...rows, [pruned.packed ? "weights in memory" : "file size", `${bytes(dense.bytes)} → ${bytes(pruned.bytes)}`]]),
+  note ? el("p", { class: "wb-faint", text: note }) : null];
 }
 
 function speedText(speed) {
