@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from workbench_widgets._worker import Latest, Runner
 
 import workbench
 from workbench.errors import ArgumentError, ResourceError
+from workbench.session import Session
 
 SIZES = {"samples": 4, "seqlen": 64, "windows": 3}
 ROOT = Path(__file__).parents[1]
@@ -192,6 +194,21 @@ def test_a_notebook_keeps_the_static_form_and_it_follows(studio, monkeypatch):
     assert again["display_id"] == how["display_id"] == studio.twin
     assert "1: magnitude 50 %" in data["text/html"]
     assert "1: magnitude 50 %" not in static["text/html"]
+
+
+def test_the_first_mask_comes_into_the_notebook_without_a_job(lm, monkeypatch):
+    later = []
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: None)
+    monkeypatch.setattr("IPython.display.update_display", lambda data, **how: later.append((data["text/html"], how)))
+    session = Session(lm, **SIZES)
+    session.preview()
+    with closing(workbench.studio(session)) as joined:
+        joined._ipython_display_()
+        end = time.monotonic() + 20
+        while not any("data:image/png" in html for html, _ in later) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert "data:image/png" in later[-1][0]
+        assert later[-1][1]["display_id"] == joined.twin
 
 
 def test_the_page_holds_everything(studio, tmp_path):

@@ -136,7 +136,7 @@ faster.reveal(fast.speed.decode.ratio)
 
 # %% [markdown]
 # **Change one thing:** `bench.compile("dense", "int8", variant=0)` packs the whole model as short, without any zero. How much
-# of the speed was due to zeros? (`bench.variants[-1].speed` says; lesson 05 goes into it.)
+# of the speed was due to zeros? (The last column of the comparison below says; lesson 05 goes into it.)
 #
 # ## Decode with it
 #
@@ -166,7 +166,8 @@ ahead.reveal(looked.trace.cost.target_forwards)
 #
 # ## Compare
 #
-# Everything that the session has made, beside the dense model. The pictures show which of them nothing else beats.
+# Everything that the session has made, beside the dense model. The pictures show which of them nothing else beats; `.figure()`
+# behind the same words draws a chart to hover over and zoom.
 
 # %% tags=["look"]
 bench.compare()

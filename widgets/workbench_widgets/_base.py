@@ -82,7 +82,7 @@ class View(anywidget.AnyWidget):
             for name, value in traits.items():
                 setattr(self, name, value)
         if traits.get("job", {}).get("state") in _OVER:
-            self._redraw_soon()
+            self.redraw_soon()
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take values from the front end, not while a thread publishes."""
@@ -124,7 +124,8 @@ class View(anywidget.AnyWidget):
             static = {"text/plain": self.static_text(), "text/html": self.static_html()}
             update_display(self._twin_of(static), raw=True, display_id=self.twin)
 
-    def _redraw_soon(self) -> None:
+    def redraw_soon(self) -> None:
+        """`redraw_static`, when nothing more has been asked for a moment."""
         if self._redrawing is not None:
             self._redrawing.cancel()
         if self.twin:

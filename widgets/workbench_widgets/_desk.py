@@ -45,6 +45,10 @@ class Member(Protocol):
         """What its own job failed of."""
         ...
 
+    def redraw_soon(self) -> None:
+        """There is something to see for readers without a kernel."""
+        ...
+
 
 class Desk:
     """See this module.
@@ -81,6 +85,11 @@ class Desk:
         if self._owner is member:
             self.cancel()
         self._members = [m for m in self._members if m is not member]
+
+    def redraw_soon(self) -> None:
+        """Let all panels draw their static forms."""
+        for member in list(self._members):
+            member.redraw_soon()
 
     # Variants
 

@@ -178,8 +178,10 @@ class PrunePanel(Panel):
 
     def _draw(self, wanted: tuple[float, int]) -> None:
         if self.session.ready:
-            preview = self.session.preview()
+            preview, first = self.session.preview(), not self.cells
             self.publish(**_state.frame(preview.at(wanted[0]), preview.modules, wanted[1]))
+            if first:
+                self.desk.redraw_soon()
 
     # From the desk
 
