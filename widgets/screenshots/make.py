@@ -33,6 +33,7 @@ if not bench.variants:
     for method, sparsity in (("wanda", 0.5), ("magnitude", 0.5), ("wanda", 0.3)):
         bench.prune(method=method, sparsity=sparsity)
     bench.compile("auto", "int8", variant=1)
+    bench.compile("auto", "int8", variant=0)
 bench.prompt = "Three things to do on a rainy day are"
 studio = workbench.studio(bench)""",
     "studio",
