@@ -198,6 +198,9 @@ def test_a_pattern_is_found_again_and_its_format_suits(pattern: str) -> None:
 
 def test_ends_of_patterns() -> None:
     assert pattern_of(np.ones((5, 7), np.float32)) == "dense"
+    trained = np.ones((64, 64), np.float32)
+    trained[::16, ::16] = 0  # a zero here and there is no pattern
+    assert pattern_of(trained) == "dense"
     assert pattern_of(np.zeros((5, 7), np.float32)) == "empty"
     assert [f.name for f in candidates(np.ones((5, 7), np.float32))] == ["dense"]
     drawn = picture(np.pad(np.ones((200, 3), np.float32), ((0, 57), (0, 0))))

@@ -10,6 +10,7 @@ from workbench.prune.masks import Pattern
 
 PIXELS = 128
 NAMED = {"unstructured": "1x1", "bsr16": "16x16", "bsr32": "32x32"}
+FULL = 0.98  # share of the weights kept, from which on a matrix is dense: trained ones have zeros too
 _COARSE = ("bsr32", "bsr16", "16x1", "4x1", "2:4")
 
 
@@ -28,7 +29,7 @@ def pattern_of(weight: np.ndarray) -> str:
     """
     mask = np.asarray(weight) != 0
     count = kept(mask)
-    if count == mask.size:
+    if count >= FULL * mask.size:
         return "dense"
     if not count:
         return "empty"
