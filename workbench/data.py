@@ -125,7 +125,7 @@ def calibration(
     """
     text = load_text().split()[0] if text is None else load_text(text)
     _check_sizes(lm, samples=samples, seqlen=seqlen)
-    stream = _stream(lm, text, seqlen)
+    stream = token_stream(lm, text, seqlen)
     rng = np.random.default_rng(seed)
     spare, starts_possible = len(stream) - samples * seqlen, len(stream) - seqlen + 1
     if spare >= 0:
@@ -167,7 +167,7 @@ def evaluation(
     """
     text = load_text().split()[1] if text is None else load_text(text)
     _check_sizes(lm, windows=1 if windows is None else windows, seqlen=seqlen)
-    stream = _stream(lm, text, seqlen)
+    stream = token_stream(lm, text, seqlen)
     available = len(stream) // seqlen
     taken = available if windows is None else min(windows, available)
     slots = np.arange(taken) * available // taken
@@ -231,7 +231,8 @@ def _check_sizes(lm: Any, **sizes: int) -> None:
         raise ArgumentError("seqlen=1: a window needs 2 tokens or more: the first is never predicted")
 
 
-def _stream(lm: Any, text: Text, seqlen: int) -> np.ndarray:
+def token_stream(lm: Any, text: Text, seqlen: int) -> np.ndarray:
+    """All tokens of a text, int64 ``[tokens]``, made once; `DataError` if there are fewer than ``seqlen``."""
     tokenizer: PreTrainedTokenizerBase | None = getattr(getattr(lm, "lm", lm), "tokenizer", None)
     if tokenizer is None:
         raise DataError("this model has no tokenizer: wrap(module, tokenizer), or pass Tokens.of(ids)")

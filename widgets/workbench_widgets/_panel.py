@@ -49,6 +49,15 @@ class Panel(View):
         """Ask what runs to stop; it does within a second, and nothing is changed."""
         self.desk.cancel()
 
+    def move(self, action: Callable[[], Any]) -> None:
+        """Undo, redo or apply in the session, and show what it came to."""
+        self.desk.refuse_if_busy()
+        self.publish(error={})
+        try:
+            action()
+        finally:  # what cannot be written is changed all the same
+            self.desk.changed()
+
     def close(self) -> None:
         """Take it off the screen; what it began is cancelled."""
         desk = getattr(self, "desk", None)

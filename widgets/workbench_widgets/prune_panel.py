@@ -131,9 +131,9 @@ class PrunePanel(Panel):
         """What the buttons do."""
         return {
             "prune": lambda _: self.prune(),
-            "apply": lambda _: self._move(lambda: self.session.apply(self._variant())),
-            "undo": lambda _: self._move(self.session.undo),
-            "redo": lambda _: self._move(self.session.redo),
+            "apply": lambda _: self.move(lambda: self.session.apply(self._variant())),
+            "undo": lambda _: self.move(self.session.undo),
+            "redo": lambda _: self.move(self.session.redo),
             "export": lambda content: self.export(content.get("folder", "")),
             "code": lambda _: self.send({"code": self._python()}),
         }
@@ -214,14 +214,6 @@ class PrunePanel(Panel):
 
     def _exported(self, saved: Any) -> None:
         self.publish(exported=_state.exported(saved))
-
-    def _move(self, action: Callable[[], Any]) -> None:
-        self.desk.refuse_if_busy()
-        self.publish(error={})
-        try:
-            action()
-        finally:  # what cannot be written is changed all the same
-            self.desk.changed()
 
     def _selected(self) -> Any:
         return self.desk.variant

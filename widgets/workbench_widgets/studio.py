@@ -138,18 +138,10 @@ class Studio(Panel):
         """What the header does."""
         return {
             "select": lambda asked: self.desk.select(int(asked["number"])),
-            "undo": lambda _: self._move(self.session.undo),
-            "redo": lambda _: self._move(self.session.redo),
+            "undo": lambda _: self.move(self.session.undo),
+            "redo": lambda _: self.move(self.session.redo),
             "export": lambda asked: self.export(asked["what"], asked.get("folder", "")),
         }
-
-    def _move(self, action: Callable[[], Any]) -> None:
-        self.desk.refuse_if_busy()
-        self.publish(error={})
-        try:
-            action()
-        finally:  # what cannot be written is changed all the same
-            self.desk.changed()
 
     def export(self, what: str, folder: str | Path = "exports") -> None:
         """Write into a folder: "model" (a checkpoint), "recipe" (JSON), "python" or "report" (HTML).

@@ -11,10 +11,10 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
+
+from workbench._convert import end_with
 
 SIZES: dict[str, Any] = {
     "hidden_size": 128,
@@ -67,7 +67,7 @@ def main() -> int:
         return 0
     with contextlib.suppress(OSError, AttributeError):
         os.nice(19)
-    _end_with(os.getppid())
+    end_with(os.getppid())
     warm()
     done(place)
     return 0
@@ -77,15 +77,6 @@ def done(place: Path) -> None:
     """Remember that everything is there."""
     with contextlib.suppress(OSError):
         (place / DONE).touch()
-
-
-def _end_with(parent: int) -> None:
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from workbench.attention.patterns._pattern import Pattern, resolve
 from workbench.attention.tasks import needles
 from workbench.attention.watching import Passing
 from workbench.claims import Measurement
+from workbench.data import token_stream
 from workbench.decode.claims import OverItems
 from workbench.errors import ArgumentError
 from workbench.render import share
@@ -222,10 +223,7 @@ class Beyond(_OnPieces):
         """Read one long text twice; its parts beyond the trained length are the items."""
         trained = int(self.parameters.get("trained") or context.lm.module.config.max_position_embeddings)
         length = int(self.longer * trained)
-        said = context.lm.tokenizer(context.text.content, add_special_tokens=False, verbose=False)["input_ids"]
-        if len(said) < length:
-            raise ArgumentError(f"text={context.text.name!r} has {len(said)} tokens: {length} are wanted")
-        ids = np.asarray(said[:length], np.int64)
+        ids = token_stream(context.lm, context.text, length)[:length]
         own, cost = context.losses(ids, resolve(name, self.parameters), trained)
         dense, _ = context.losses(ids, resolve("block-top", {"budget": 1.0}), trained)
         parts = [np.exp([part.mean() for part in np.split(lost, range(SEGMENT, len(lost), SEGMENT))])
